@@ -1,0 +1,13 @@
+//! Telamon's replication data path.
+//!
+//! ```text
+//! main -> control/  commands of the agent            serve/  the served file system (inodes, handlers, commit points)
+//!         node/     roles: idle, secondary, primary  fuse/   the /dev/fuse protocol, nothing else
+//!         link/     TLS session, queue, acks         capture/ ring of changed ranges from eBPF
+//!         apply/    the secondary: records -> disk   mount/  mounts, fence, holders
+//!         resync/   bring a peer up to date          wire/   records and frames as bytes (WIRE.md)
+//!         lineage/  generations and their comparison record, journal: the values and the seam between serve and link
+//! ```
+
+pub mod journal;
+pub mod record;

@@ -1,0 +1,26 @@
+# The test targets, in the order in which `make test` runs them.
+
+PYTEST := $(PYTHON) -m pytest -q
+.PHONY: test test-rust test-unit test-sim test-bpf test-fs test-mirror test-farm
+test: test-rust test-unit test-sim test-bpf test-fs test-mirror test-farm ## everything, in a fixed order
+
+test-rust: build ## the replicator's own tests
+	@cargo test --workspace --locked --quiet
+
+test-unit: build ## pure cores and parsers
+	@$(PYTEST) tests/unit
+
+test-sim: build ## role machine and view change in a hostile simulated world
+	@$(PYTEST) tests/sim
+
+test-bpf: build ## eBPF programs on this kernel
+	@$(PYTEST) tests/bpf
+
+test-fs: build ## the mount against plain ext4
+	@$(PYTEST) tests/fs
+
+test-mirror: build ## two hosts: failover, oracles, hostile input, full disk
+	@$(PYTEST) tests/lab
+
+test-farm: build ## the farm filter on real packets
+	@$(PYTEST) tests/farm
