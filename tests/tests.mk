@@ -24,3 +24,7 @@ test-mirror: build ## two hosts: failover, oracles, hostile input, full disk
 
 test-farm: build ## the farm filter on real packets
 	@$(PYTEST) tests/farm
+
+.PHONY: test-fresh
+test-fresh: ## `make demo` from a clean clone in a bare Debian 12 tree (not part of `make test`)
+	@tests/fresh/run demo
