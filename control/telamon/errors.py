@@ -1,8 +1,8 @@
 """The one tree of errors.
 
-Invariant: the message of every error is one sentence that names the object, the attempt and the cure, so that the log, the
-API and the command line show the same text unchanged. `code` is a stable word for programs; it never carries facts that
-the message lacks.
+Invariant: the message of every error is one sentence that names the object, the attempt and the
+cure, so that the log, the API and the command line show the same text unchanged. `code` is a stable
+word for programs; it never carries facts that the message lacks.
 """
 
 from typing import ClassVar
@@ -15,7 +15,9 @@ class TelamonError(Exception):
 
 
 class InvalidError(TelamonError):
-    """A configuration or a request is not well formed; `faults` holds every fault found, not only the first."""
+    """A configuration or a request is not well formed; `faults` holds every fault found, not only
+    the first.
+    """
 
     code: ClassVar[str] = "invalid"
 

@@ -1,0 +1,3 @@
+"""Addresses of this host: taking and giving up virtual IPs, and telling the neighbours. Knows
+nothing of roles.
+"""
