@@ -1,0 +1,3 @@
+"""The agent's side of the control socket: typed commands, typed status, typed events. See
+replicator/CONTROL.md.
+"""
