@@ -1,0 +1,1 @@
+"""The farm: one address on every node, one owner for each client."""

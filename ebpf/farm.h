@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The contract between the farm filter in the kernel and the agent: table layout, hash, maps, keys, counters.
+ *
+ * One loaded object per network interface, pinned below /sys/fs/bpf/telamon/farm/INTERFACE/: maps under the names below,
+ * program `farm`, link `link`. The filter lives without the agent; removing the pinned link detaches it.
+ *
+ * Hash. A client falls into bucket = jhash(key, seed) >> 16, where jhash is the kernel's include/linux/jhash.h over bytes,
+ * its words loaded little-endian, and key is the client's address in network order (4 or 16 bytes), followed with
+ * FARM_AFFINITY_CONNECTION by the client's port in network order and two zero bytes. nftables computes the same value
+ * with `jhash ip saddr [. th sport] mod 65536 seed SEED`. ARP and ND always hash the requester's address alone.
+ * Vectors: tests/vectors/farm_hash.json.
+ *
+ * Rules, in this order. A filter never asks for another packet's fate.
+ *  1. Not for an address of `addresses`: passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
+ *  2. ARP request or neighbour solicitation for such an address: flood mode answers if the requester's bucket is ours,
+ *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC.
+ *     Anyone else drops.
+ *  3. The service is `services`[address, protocol, port], else [address, protocol, 0]; without one `farm_address_rule.other`
+ *     decides, by the requester's address in the address's own table.
+ *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody.
+ *     datagram: owner == self passes, else drops.
+ *     TCP SYN without ACK: owner == self passes, else drops.
+ *     other TCP: owner == self and previous == 0 passes (the stack answers RST to strangers). Else, if either is not 0, a
+ *     local non-listening socket of that tuple passes. Else an owner passes what bpf_tcp_check_syncookie accepts. Else drops.
+ *     ICMP error: decided by the quoted packet, as if its sender had received it from the client.
+ *     fragments: the first one decides for all, through `fragments`.
+ *  5. Dispatch mode: the dispatcher sends a frame that is not its own to `neighbours`[owner]; an owner without a socket in
+ *     grace, or a former owner without one, sends other TCP on to `neighbours`[previous] if that is neither 0 nor self. Each
+ *     sending on decrements TTL or hop limit, so that no loop lives; source MAC = our own.
+ *
+ * `previous` is each node's own knowledge: an owner sees in it who may still hold connections of the bucket, a former owner
+ * sees itself, or, where it holds none, who held it before. The view change (control/telamon/farm/view.py) keeps it.
+ */
+#ifndef TELAMON_FARM_H
+#define TELAMON_FARM_H
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+#define FARM_BUCKETS 65536
+#define FARM_MEMBERS 250   /* numbered 1..250 */
+#define FARM_NOBODY 0
+#define FARM_TABLES 32     /* farm modules on one interface */
+#define FARM_SERVICES 1024
+#define FARM_ADDRESSES 256
+#define FARM_FRAGMENTS 8192
+#define FARM_VLAN_DEPTH 2
+
+struct farm_bucket {
+	__u8 owner;
+	__u8 previous;
+};
+
+/*
+ * Value of `tables`, an array of 2 * FARM_TABLES: module table T has the copies 2T and 2T + 1. `live`[T], an array of
+ * __u32, says which of them (0 or 1) packets use. A switch writes the other copy whole, then `live`. Epoch and dispatcher
+ * stand in the value so that they change in the same instant.
+ */
+struct farm_table {
+	struct farm_bucket bucket[FARM_BUCKETS];
+	__u64 epoch;
+	__u32 seed;        /* of the hash */
+	__u8 dispatcher;   /* dispatch mode: who answers ARP and redirects */
+	__u8 reserved[3];
+};
+
+/* IPv4 as ::ffff:a.b.c.d. Network order. */
+struct farm_address {
+	__u8 bytes[16];
+};
+
+enum farm_mode {
+	FARM_FLOOD = 0,    /* every node sees every frame, sent to the virtual MAC */
+	FARM_DISPATCH = 1, /* the dispatcher sees every frame and redirects it */
+};
+
+/* What happens to a packet that no service covers. */
+enum farm_other {
+	FARM_OTHER_DROP = 0,
+	FARM_OTHER_OWNER = 1, /* the owner's stack answers or refuses */
+	FARM_OTHER_PASS = 2,  /* every node's stack */
+};
+
+/* Value of `addresses`, a hash keyed by struct farm_address. */
+struct farm_address_rule {
+	__u16 table;
+	__u8 mode;  /* enum farm_mode */
+	__u8 other; /* enum farm_other */
+	__u8 virtual_mac[6];
+	__u8 reserved[2];
+};
+
+enum farm_affinity {
+	FARM_AFFINITY_CLIENT = 0,     /* client address */
+	FARM_AFFINITY_CONNECTION = 1, /* client address and port */
+};
+
+/* Key of the hash `services`. */
+struct farm_service_key {
+	struct farm_address address;
+	__u16 port; /* network order; 0: every port */
+	__u8 protocol;
+	__u8 reserved;
+};
+
+struct farm_service {
+	__u16 table;
+	__u8 affinity; /* enum farm_affinity */
+	__u8 reserved;
+};
+
+/* The one element of the array `settings`. */
+struct farm_settings {
+	__u8 self; /* 0: no member, everything for a virtual address drops */
+	__u8 reserved;
+	__u8 mac[6]; /* of this interface */
+};
+
+/* Element of the array `neighbours`, indexed by member number. All zero: unknown. */
+struct farm_neighbour {
+	__u8 mac[6];
+	__u8 reserved[2];
+};
+
+/* Key of the LRU hash `fragments`. */
+struct farm_fragment_key {
+	struct farm_address source;
+	struct farm_address destination;
+	__u32 id; /* as in the packet */
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+enum farm_fragment_verdict {
+	FARM_FRAGMENT_DROP = 0,
+	FARM_FRAGMENT_PASS = 1,
+	FARM_FRAGMENT_REDIRECT = 2,
+};
+
+struct farm_fragment {
+	__u8 verdict; /* enum farm_fragment_verdict */
+	__u8 member;  /* redirect: to whom */
+	__u8 reserved[2];
+};
+
+/* Index of the per-CPU array `counters` of __u64 packets. Each packet counts once. Append only. */
+enum farm_counter {
+	FARM_FOREIGN = 0,          /* passed: for no virtual address */
+	FARM_PASS_NEW = 1,         /* SYN of an own bucket */
+	FARM_PASS_SOCKET = 2,      /* a local connection */
+	FARM_PASS_COOKIE = 3,      /* a valid SYN cookie, in grace */
+	FARM_PASS_SETTLED = 4,     /* no socket, own settled bucket: the stack answers RST */
+	FARM_PASS_DATAGRAM = 5,
+	FARM_PASS_ICMP_ERROR = 6,
+	FARM_PASS_FRAGMENT = 7,
+	FARM_PASS_OTHER = 8,       /* no service, passed by rule */
+	FARM_DROP_NOT_OWNER = 9,   /* SYN or datagram of another's bucket */
+	FARM_DROP_NOBODY = 10,     /* SYN or datagram of a bucket on its way */
+	FARM_DROP_NO_SOCKET = 11,  /* other TCP of another's bucket, no local connection */
+	FARM_DROP_GRACE = 12,      /* no socket, own bucket, a former owner may have it */
+	FARM_DROP_ICMP_ERROR = 13,
+	FARM_DROP_FRAGMENT = 14,
+	FARM_DROP_OTHER = 15,      /* no service, refused by rule */
+	FARM_DROP_MALFORMED = 16,
+	FARM_DROP_ARP = 17,        /* not ours to answer */
+	FARM_DROP_ND = 18,
+	FARM_DROP_NEIGHBOUR = 19,  /* redirect to a member whose MAC is unknown */
+	FARM_DROP_TTL = 20,        /* redirect with an exhausted TTL */
+	FARM_DROP_NO_TABLE = 21,   /* a rule names a table that does not exist */
+	FARM_ANSWER_ARP = 22,
+	FARM_ANSWER_ND = 23,
+	FARM_REDIRECT_OWNER = 24,
+	FARM_REDIRECT_PREVIOUS = 25,
+	FARM_COUNTERS = 26,
+};
+
+#ifndef __bpf__
+_Static_assert(sizeof(struct farm_table) == 2 * FARM_BUCKETS + 16, "shared layout");
+_Static_assert(sizeof(struct farm_address_rule) == 12, "shared layout");
+_Static_assert(sizeof(struct farm_service_key) == 20, "shared layout");
+_Static_assert(sizeof(struct farm_service) == 4, "shared layout");
+_Static_assert(sizeof(struct farm_settings) == 8, "shared layout");
+_Static_assert(sizeof(struct farm_neighbour) == 8, "shared layout");
+_Static_assert(sizeof(struct farm_fragment_key) == 40, "shared layout");
+_Static_assert(sizeof(struct farm_fragment) == 4, "shared layout");
+#endif
+#endif
