@@ -11,14 +11,16 @@ use crate::record::{Attributes, FileId, Kind, Lsn, Record};
 
 /// Why a commit was not acknowledged. The caller answers EIO: the node is giving up the primary role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this node is no longer primary: the write stands on the local disk, but is not acknowledged")]
+#[error(
+    "this node is no longer primary: the write stands on the local disk, but is not acknowledged"
+)]
 pub struct NotCommitted;
 
 /// The ordered log, seen from the file system.
 pub trait Journal: Send + Sync {
     /// Appends one record and returns its position. The caller orders its calls (it holds the lock under which it did the
     /// operation). Blocks while the queue is full, so that a slow peer slows writers; never drops, never fails. While commits
-    /// are acknowledged alone the record is not kept.
+    /// are acknowledged alone the record is not kept, and so it is once the journal is closed: then it returns at once.
     fn append(&self, record: &Record<'_>) -> Lsn;
 
     /// False while commits are acknowledged alone: content need not be read for shipping.

@@ -10,4 +10,6 @@
 //! ```
 
 pub mod journal;
+pub mod mount;
 pub mod record;
+pub mod serve;

@@ -40,7 +40,10 @@ pub enum Kind<'a> {
     /// Target bytes.
     Symlink(Cow<'a, [u8]>),
     /// FIFO, socket or device: the `S_IFMT` bits, and the device number for devices.
-    Special { format: u32, device: u64 },
+    Special {
+        format: u32,
+        device: u64,
+    },
 }
 
 /// Owner, permission bits and times as they stand on the primary after the operation.
@@ -85,22 +88,71 @@ pub enum Record<'a> {
         extended: Extended<'a>,
     },
     /// A file without a name (`O_TMPFILE`).
-    CreateUnnamed { file: FileId, attributes: Attributes },
-    Link { place: Place<'a>, file: FileId },
-    Unlink { place: Place<'a> },
-    RemoveDirectory { place: Place<'a> },
+    CreateUnnamed {
+        file: FileId,
+        attributes: Attributes,
+    },
+    Link {
+        place: Place<'a>,
+        file: FileId,
+    },
+    Unlink {
+        place: Place<'a>,
+    },
+    RemoveDirectory {
+        place: Place<'a>,
+    },
     /// `flags` are those of `renameat2`.
-    Rename { from: Place<'a>, to: Place<'a>, flags: u32 },
-    Data { file: FileId, offset: u64, content: Cow<'a, [u8]> },
+    Rename {
+        from: Place<'a>,
+        to: Place<'a>,
+        flags: u32,
+    },
+    Data {
+        file: FileId,
+        offset: u64,
+        content: Cow<'a, [u8]>,
+    },
     /// The range reads as zeroes and stays allocated. `keep_size` as in `fallocate`.
-    Zero { file: FileId, offset: u64, length: u64, keep_size: bool },
-    Punch { file: FileId, offset: u64, length: u64 },
-    Allocate { file: FileId, offset: u64, length: u64, keep_size: bool },
-    Truncate { file: FileId, size: u64 },
-    SetAttributes { file: FileId, change: Change },
-    SetExtended { file: FileId, name: Cow<'a, [u8]>, value: Cow<'a, [u8]> },
-    RemoveExtended { file: FileId, name: Cow<'a, [u8]> },
+    Zero {
+        file: FileId,
+        offset: u64,
+        length: u64,
+        keep_size: bool,
+    },
+    Punch {
+        file: FileId,
+        offset: u64,
+        length: u64,
+    },
+    Allocate {
+        file: FileId,
+        offset: u64,
+        length: u64,
+        keep_size: bool,
+    },
+    Truncate {
+        file: FileId,
+        size: u64,
+    },
+    SetAttributes {
+        file: FileId,
+        change: Change,
+    },
+    SetExtended {
+        file: FileId,
+        name: Cow<'a, [u8]>,
+        value: Cow<'a, [u8]>,
+    },
+    RemoveExtended {
+        file: FileId,
+        name: Cow<'a, [u8]>,
+    },
     /// Commit point of one object: everything before this record that concerns it goes to stable storage.
     /// `data_only` as in `fdatasync`; `modified` travels with a full fsync.
-    Sync { file: FileId, data_only: bool, modified: Option<Time> },
+    Sync {
+        file: FileId,
+        data_only: bool,
+        modified: Option<Time>,
+    },
 }
