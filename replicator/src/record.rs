@@ -89,8 +89,9 @@ pub enum Record<'a> {
     Link { place: Place<'a>, file: FileId },
     Unlink { place: Place<'a> },
     RemoveDirectory { place: Place<'a> },
-    /// `flags` are those of `renameat2`.
-    Rename { from: Place<'a>, to: Place<'a>, flags: u32 },
+    /// `flags` are those of `renameat2`. `file` is the object that was at `from`; `exchanged` the one that was at `to`, with
+    /// `RENAME_EXCHANGE` only. A peer that is being brought up knows some objects by identity before it knows their names.
+    Rename { from: Place<'a>, to: Place<'a>, flags: u32, file: FileId, exchanged: Option<FileId> },
     Data { file: FileId, offset: u64, content: Cow<'a, [u8]> },
     /// The range reads as zeroes and stays allocated. `keep_size` as in `fallocate`.
     Zero { file: FileId, offset: u64, length: u64, keep_size: bool },
@@ -103,4 +104,7 @@ pub enum Record<'a> {
     /// Commit point of one object: everything before this record that concerns it goes to stable storage.
     /// `data_only` as in `fdatasync`; `modified` travels with a full fsync.
     Sync { file: FileId, data_only: bool, modified: Option<Time> },
+    /// The object has no name left and the last open of it ended: no later record names it. Sent for every object that lost its
+    /// last name, so that the peer can drop an unnamed file that was never linked.
+    Forget { file: FileId },
 }
