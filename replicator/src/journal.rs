@@ -34,7 +34,7 @@ pub trait Journal: Send + Sync {
 }
 
 /// One name of a listed directory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub name: Vec<u8>,
     pub file: FileId,

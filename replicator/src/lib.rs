@@ -10,6 +10,8 @@
 //! ```
 
 pub mod journal;
+pub mod lineage;
 pub mod mount;
 pub mod record;
 pub mod serve;
+pub mod wire;
