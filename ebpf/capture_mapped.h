@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Stores through shared mappings, on any file system: the kernel tells when a clean page becomes
+ * dirty, and nothing of the stores that follow until it is written out and protected again.
+ */
+#ifndef TELAMON_CAPTURE_MAPPED_H
+#define TELAMON_CAPTURE_MAPPED_H
+
+#include "capture_core.h"
+
+static __always_inline __u64 folio_bytes(struct folio *folio)
+{
+	unsigned long flags;
+
+	if (bpf_core_field_exists(((struct folio___structure *)0)->flags.f))
+		flags = ((struct folio___structure *)folio)->flags.f;
+	else
+		flags = ((struct folio___word *)folio)->flags;
+	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags, PG_head))))
+		return 1UL << PAGE_SHIFT;
+	return 1UL << (PAGE_SHIFT + (folio->_flags_1 & 0xff));
+}
+
+SEC("tp_btf/writeback_dirty_folio")
+int BPF_PROG(mapped_store, struct folio *folio, struct address_space *mapping)
+{
+	if (mapping && mapping->i_mmap_writable.counter > 0)
+		capture(mapping->host, (__u64)folio->index << PAGE_SHIFT, folio_bytes(folio),
+			CAPTURE_MAPPED);
+	return 0;
+}
+
+#endif
