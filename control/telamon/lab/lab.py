@@ -7,9 +7,9 @@ dies with its keeper (keeper.py), so a lab that was killed halfway needs no repa
 Hosts, wires and power only; the cluster that runs on the hosts is nodes.py's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 from telamon.errors import NotFoundError, RefusedError
 from telamon.lab import keeper, network, nodes, power, record
@@ -30,22 +30,22 @@ class Lab:
                 f"lab {name} is not up: make it with `telamon lab up --name {name}`"
             )
         self.name = name
-        self.spec: LabSpec = lab_spec(found.document, f"lab {name}")
+        self.spec: LabSpec = lab_spec(found.lab_file, f"lab {name}")
         self._leash: keeper.Leash | None = None
 
     @classmethod
     def up(
         cls,
         name: str,
-        document: Mapping[str, Any],
-        source: str = "the lab file",
+        lab_file: str,
+        source: str = "lab.yaml",
         is_attached: bool = True,
     ) -> Self:
         """Makes a lab. An attached one ends with the calling process, whatever ends that."""
-        spec = lab_spec(document, source)
+        spec = lab_spec(lab_file, source)
         with record.locked(name):
             _refuse_if_up(name)
-            leash = _make(name, spec, document, is_attached)
+            leash = _make(name, spec, lab_file, is_attached)
         lab = cls(name)
         # The leash lives as long as this object's process, not as this object.
         lab._leash = _LEASHES.setdefault(name, leash) if is_attached else None
@@ -155,13 +155,13 @@ def down(name: str) -> None:
             _LEASHES.pop(name, None)
 
 
-def _make(name: str, spec: LabSpec, document: Mapping[str, Any], is_attached: bool) -> keeper.Leash:
+def _make(name: str, spec: LabSpec, lab_file: str, is_attached: bool) -> keeper.Leash:
     store = record.directory(name) / "store"
     record.clear(name)
     store.mkdir()
     leash = keeper.start(store, is_attached)
     now = Record(
-        document=document,
+        lab_file=lab_file,
         keeper=leash.keeper,
         is_ready=False,
         hosts={host.name: None for host in spec.hosts},

@@ -106,9 +106,10 @@ def daemons_of(init: Process, daemon: Daemon) -> list[Process]:
 
 
 def _namespace(process_id: int) -> str | None:
+    """None for processes that are gone, and for those that root in a container may not see."""
     try:
         return str((_PROC / str(process_id) / "ns" / "pid").readlink())
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from telamon.errors import NotFoundError
 from telamon.lab.network import Direction
@@ -28,9 +27,9 @@ Cut = tuple[str, str, Direction]  # host, network, one direction
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One lab. A host without a process is off; `document` is the parsed lab.yaml."""
+    """One lab. A host without a process is off; `lab_file` is the text of its lab.yaml."""
 
-    document: Mapping[str, Any]
+    lab_file: str
     keeper: Process
     is_ready: bool
     hosts: Mapping[str, Process | None]
@@ -71,7 +70,7 @@ def load(name: str) -> Record:
             f"there is no lab called {name}: make it with `telamon lab up --name {name}`"
         ) from None
     return Record(
-        document=stored["document"],
+        lab_file=stored["lab_file"],
         keeper=Process(*stored["keeper"]),
         is_ready=stored["is_ready"],
         hosts={host: Process(*one) if one else None for host, one in stored["hosts"].items()},
@@ -83,7 +82,7 @@ def save(name: str, record: Record) -> None:
     """Replaces the record."""
     stored = {
         "layout": _LAYOUT,
-        "document": record.document,
+        "lab_file": record.lab_file,
         "keeper": _pair(record.keeper),
         "is_ready": record.is_ready,
         "hosts": {host: _pair(one) if one else None for host, one in record.hosts.items()},

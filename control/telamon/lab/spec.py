@@ -1,27 +1,24 @@
 """lab.yaml: the hosts and networks of a lab.
 
-Strict: unknown keys, names that do not fit into an interface name, overlapping subnets and
-directories are refused, and all faults are reported together. Addresses follow from the order: the
-first host is .1 in each of its networks, the second .2. Does no I/O.
+Strict, as every configuration file here: unknown keys, names that do not fit into an interface
+name, overlapping subnets and directories are refused, all faults at once. Addresses follow from
+the order: the first host is .1 in each of its networks, the second .2. Does no I/O.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import (
-    IPv4Interface,
-    IPv4Network,
-    IPv6Interface,
-    IPv6Network,
-)
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from itertools import combinations
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, PlainValidator
 
-from telamon.errors import InvalidError
+from telamon.configuration.fault import Finding, Location, refuse
+from telamon.configuration.model import Settings, parse
+from telamon.configuration.quantity import Size, SizeField
 
 # What `telamon lab up` makes without a file.
 DEFAULT = """\
@@ -37,9 +34,7 @@ hosts:
 _LINK_NAME_CHARACTERS = 15  # IFNAMSIZ without its terminating zero
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _RESERVED = ("/proc", "/sys", "/dev", "/run", "/tmp", "/disk", "/etc/telamon", "/var/lib/telamon")
-_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)")
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_SMALLEST_DISK_BYTES = 64 << 20
+_SMALLEST_DISK = Size(64 << 20)
 
 Address = IPv4Interface | IPv6Interface
 
@@ -70,7 +65,7 @@ class Host:
 
     @property
     def address(self) -> str:
-        """The first address: that of the first network named for this host."""
+        """The first address in the first network."""
         return str(next(iter(self.links.values()))[0].ip)
 
 
@@ -83,7 +78,7 @@ class LabSpec:
     directories: tuple[str, ...]
     disk_bytes: int
     agents: bool
-    cluster: Mapping[str, Any]
+    cluster: Mapping[str, object]
 
     @property
     def nodes(self) -> tuple[Host, ...]:
@@ -96,64 +91,48 @@ def link_name(host: str, network: str) -> str:
     return f"{host}-{network}"
 
 
-def _size_bytes(text: object) -> object:
-    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError("a size is a number with KiB, MiB, GiB or TiB, for example 4GiB")
-    return int(match[1]) * _UNITS[match[2]]
+def _directory(value: object) -> str:
+    path = PurePosixPath(str(value))
+    if not path.is_absolute() or str(path) != value or ".." in path.parts or not path.name:
+        raise ValueError(f"{value!r} must be an absolute path without '..' and final '/'")
+    return str(path)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Network(Settings):
+    ipv4: Annotated[IPv4Network, PlainValidator(IPv4Network)]
+    ipv6: Annotated[IPv6Network, PlainValidator(IPv6Network)] | None = None
 
 
-class _Network(_Strict):
-    ipv4: IPv4Network
-    ipv6: IPv6Network | None = None
-
-
-class _Host(_Strict):
-    kind: HostKind
+class _Host(Settings):
+    kind: Annotated[HostKind, PlainValidator(HostKind)]
     networks: list[str] = Field(min_length=1)
 
 
-class _File(_Strict):
+class _File(Settings):
     networks: dict[str, _Network] = Field(min_length=1)
     hosts: dict[str, _Host] = Field(min_length=1)
-    directories: list[str] = ["/srv", "/data", "/var/lib/postgresql", "/var/lib/mysql"]
-    disk: Annotated[int, BeforeValidator(_size_bytes)] = 4 << 30
+    directories: list[Annotated[str, PlainValidator(_directory)]] = Field(
+        default=["/srv", "/data", "/var/lib/postgresql", "/var/lib/mysql"]
+    )
+    disk: SizeField = Size(4 << 30)
     agents: bool = True
-    cluster: dict[str, Any] = {}
+    cluster: dict[str, object] = Field(default={})
 
 
-def lab_spec(document: object, source: str) -> LabSpec:
-    """The lab of a parsed lab.yaml; InvalidError with every fault. Messages name `source`."""
-    try:
-        file = _File.model_validate(document)
-    except ValidationError as error:
-        faults = tuple(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise _invalid(source, faults) from None
-    faults = (*_name_faults(file), *_subnet_faults(file), *_directory_faults(file))
-    if file.disk < _SMALLEST_DISK_BYTES:
-        faults += (f"disk: at least {_SMALLEST_DISK_BYTES >> 20}MiB",)
-    if faults:
-        raise _invalid(source, faults)
-    networks = tuple(Network(name, one.ipv4, one.ipv6) for name, one in file.networks.items())
+def lab_spec(text: str, source: str) -> LabSpec:
+    """The lab of a lab.yaml; InvalidError with every fault. `source` names the file in messages."""
+    parsed = parse(text, source, _File, _relations)
+    if isinstance(parsed, tuple):
+        raise refuse(parsed)
+    file = parsed.model
     return LabSpec(
-        networks=networks,
+        networks=tuple(Network(name, one.ipv4, one.ipv6) for name, one in file.networks.items()),
         hosts=tuple(_host(number, name, file) for number, name in enumerate(file.hosts, start=1)),
         directories=tuple(file.directories),
-        disk_bytes=file.disk,
+        disk_bytes=file.disk.size_bytes,
         agents=file.agents,
         cluster=file.cluster,
     )
-
-
-def _invalid(source: str, faults: tuple[str, ...]) -> InvalidError:
-    return InvalidError(f"{source} is not a valid lab file: {'; '.join(faults)}", faults)
 
 
 def _host(number: int, name: str, file: _File) -> Host:
@@ -167,51 +146,55 @@ def _host(number: int, name: str, file: _File) -> Host:
     return Host(name, one.kind, {link: addresses(file.networks[link]) for link in one.networks})
 
 
-def _name_faults(file: _File) -> Iterator[str]:
-    for part, names in (("networks", file.networks), ("hosts", file.hosts)):
+def _relations(file: _File) -> Iterator[Finding]:
+    yield from _name_findings(file)
+    yield from _subnet_findings(file)
+    yield from _directory_findings(file)
+    if file.disk < _SMALLEST_DISK:
+        yield Finding((("disk",),), f"an ext4 with a journal needs at least {_SMALLEST_DISK}")
+
+
+def _name_findings(file: _File) -> Iterator[Finding]:
+    for part, names in (("networks", list(file.networks)), ("hosts", list(file.hosts))):
         for name in names:
             if not _NAME.fullmatch(name) or len(name) > _LINK_NAME_CHARACTERS:
-                yield (
-                    f"{part}.{name}: a name is at most {_LINK_NAME_CHARACTERS} lower case letters,"
-                    " digits and hyphens, and starts with a letter"
+                yield Finding(
+                    ((part, name),),
+                    "a name starts with a letter and has small letters, digits and hyphens, at most"
+                    f" {_LINK_NAME_CHARACTERS}",
                 )
     for name, host in file.hosts.items():
-        for network in host.networks:
+        for place, network in enumerate(host.networks):
+            where: tuple[Location, ...] = (("hosts", name, "networks", place), ("networks",))
             if network not in file.networks:
-                yield f"hosts.{name}.networks: network {network} is not defined under networks"
+                yield Finding(where, f"network {network} is not defined under `networks`")
             elif len(link_name(name, network)) > _LINK_NAME_CHARACTERS:
-                yield (
-                    f"hosts.{name}.networks: {link_name(name, network)} is longer than an interface"
-                    f" name may be ({_LINK_NAME_CHARACTERS}); choose shorter names"
-                )
-        if len(set(host.networks)) < len(host.networks):
-            yield f"hosts.{name}.networks: a network is named twice"
+                longest = f"an interface name holds {_LINK_NAME_CHARACTERS} characters"
+                yield Finding(where, f"{link_name(name, network)} is too long: {longest}")
+            if network in host.networks[:place]:
+                yield Finding(where, f"{network} is named twice")
 
 
-def _subnet_faults(file: _File) -> Iterator[str]:
+def _subnet_findings(file: _File) -> Iterator[Finding]:
     for (first, one), (second, other) in combinations(file.networks.items(), 2):
         if one.ipv4.overlaps(other.ipv4) or (
             one.ipv6 and other.ipv6 and one.ipv6.overlaps(other.ipv6)
         ):
-            yield f"networks.{second}: overlaps with network {first}"
+            yield Finding(
+                (("networks", second), ("networks", first)),
+                f"its subnets overlap with those of {first}",
+            )
     for name, network in file.networks.items():
         if network.ipv4.num_addresses - 2 < len(file.hosts):
-            yield f"networks.{name}.ipv4: {network.ipv4} has too few addresses for the hosts"
+            yield Finding(
+                (("networks", name, "ipv4"), ("hosts",)),
+                f"{network.ipv4} has too few addresses for the hosts",
+            )
 
 
-def _directory_faults(file: _File) -> Iterator[str]:
-    for directory in file.directories:
-        path = PurePosixPath(directory)
-        if (
-            not path.is_absolute()
-            or str(path) != directory
-            or ".." in path.parts
-            or path.name == ""
-        ):
-            yield f"directories: {directory!r} must be an absolute path without '..' and final '/'"
-    everything = [PurePosixPath(directory) for directory in (*file.directories, *_RESERVED)]
-    for first, second in combinations(everything, 2):
-        if str(second) in _RESERVED and str(first) in _RESERVED:
-            continue
-        if first.is_relative_to(second) or second.is_relative_to(first):
-            yield f"directories: {first} and {second} overlap"
+def _directory_findings(file: _File) -> Iterator[Finding]:
+    for place, directory in enumerate(file.directories):
+        for other in (*file.directories[:place], *_RESERVED):
+            one, two = PurePosixPath(directory), PurePosixPath(other)
+            if one.is_relative_to(two) or two.is_relative_to(one):
+                yield Finding((("directories", place),), f"{directory} overlaps with {other}")
