@@ -8,6 +8,9 @@
 
 #include "capture_core.h"
 
+/* Set by the loader: pages have 4 KiB on x86, up to 64 on arm64. */
+const volatile __u32 page_shift = 12;
+
 static __always_inline __u64 folio_bytes(struct folio *folio)
 {
 	unsigned long flags;
@@ -17,15 +20,15 @@ static __always_inline __u64 folio_bytes(struct folio *folio)
 	else
 		flags = ((struct folio___word *)folio)->flags;
 	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags, PG_head))))
-		return 1UL << PAGE_SHIFT;
-	return 1UL << (PAGE_SHIFT + (folio->_flags_1 & 0xff));
+		return 1UL << page_shift;
+	return 1UL << (page_shift + (folio->_flags_1 & 0xff));
 }
 
 SEC("tp_btf/writeback_dirty_folio")
 int BPF_PROG(mapped_store, struct folio *folio, struct address_space *mapping)
 {
 	if (mapping && mapping->i_mmap_writable.counter > 0)
-		capture(mapping->host, (__u64)folio->index << PAGE_SHIFT, folio_bytes(folio),
+		capture(mapping->host, (__u64)folio->index << page_shift, folio_bytes(folio),
 			CAPTURE_MAPPED);
 	return 0;
 }
