@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from telamon.configuration import model
 from telamon.configuration.fault import Fault, Finding, Location
-from telamon.configuration.model import Parsed, Settings
+from telamon.configuration.model import Parsed, Section
 from telamon.configuration.quantity import Duration, DurationField
 
 MAXIMUM_NODES = 250
@@ -52,7 +52,7 @@ AddressField = Annotated[Address, PlainValidator(_address), PlainSerializer(str,
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Network(Settings):
+class Network(Section):
     """One network between nodes. Heartbeats use every network."""
 
     name: Name
@@ -60,7 +60,7 @@ class Network(Settings):
     """Whether mirrored data may travel here; preferred networks are dialled first."""
 
 
-class Node(Settings):
+class Node(Section):
     """One server."""
 
     name: Name
@@ -68,7 +68,7 @@ class Node(Settings):
     """Network name -> this node's address in it."""
 
 
-class Ports(Settings):
+class Ports(Section):
     """Ports which every node listens on."""
 
     heartbeat: Port = 7420
@@ -77,14 +77,14 @@ class Ports(Settings):
     """TCP, of a mirror module that sets no port of its own."""
 
 
-class HeartbeatTimes(Settings):
+class HeartbeatTimes(Section):
     """How often nodes say that they live, and when their silence counts."""
 
     interval: DurationField = Duration(200)
     lost_after: DurationField = Duration(2_000)
 
 
-class Cluster(Settings):
+class Cluster(Section):
     """The whole of cluster.yaml."""
 
     cluster: Name

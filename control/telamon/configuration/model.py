@@ -17,13 +17,13 @@ from telamon.configuration.document import Document, read
 from telamon.configuration.fault import Fault, Finding, Location, shown
 
 
-class Settings(BaseModel):
+class Section(BaseModel):
     """A mapping of a configuration file: unknown keys are refused, nothing is converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-M = TypeVar("M", bound=Settings)
+M = TypeVar("M", bound=Section)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _touches(one: Location, other: Location) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _message(kind: str, text: str, reported: tuple[int | str, ...], model: type[Settings]) -> str:
+def _message(kind: str, text: str, reported: tuple[int | str, ...], model: type[Section]) -> str:
     """Pydantic's finding in our words: the key, what is wrong, what would be right."""
     key = reported[-1] if reported else ""
     if kind == "extra_forbidden":
@@ -119,7 +119,7 @@ def _message(kind: str, text: str, reported: tuple[int | str, ...], model: type[
     return f"{shown(reported)}: {text.removeprefix('Value error, ')}"
 
 
-def _fields_at(model: type[Settings], location: Location) -> Iterable[str]:
+def _fields_at(model: type[Section], location: Location) -> Iterable[str]:
     """The keys which the model knows at a location."""
     holder: object = model
     for part in location:

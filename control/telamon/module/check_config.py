@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from telamon.cluster.config import AddressField, Name, Port
 from telamon.configuration.fault import Finding, Location
-from telamon.configuration.model import Settings
+from telamon.configuration.model import Section
 from telamon.configuration.quantity import Duration, DurationField
 from telamon.module.path import ScriptPath
 
@@ -65,7 +65,7 @@ ActionField = Annotated[CheckAction, PlainValidator(_action), PlainSerializer(st
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 
 
-class ProcessTarget(Settings):
+class ProcessTarget(Section):
     """So many processes must run whose command line matches."""
 
     command: Expression
@@ -74,33 +74,33 @@ class ProcessTarget(Settings):
     at_most: int | None = Field(default=None, ge=1)
 
 
-class TcpTarget(Settings):
+class TcpTarget(Section):
     """A connection must be accepted. Without an address: the first virtual IP."""
 
     port: Port
     address: AddressField | None = None
 
 
-class PingTarget(Settings):
+class PingTarget(Section):
     """One of the addresses must answer."""
 
     addresses: Annotated[tuple[AddressField, ...], Field(min_length=1, strict=False)]
 
 
-class InterfaceTarget(Settings):
+class InterfaceTarget(Section):
     """The link of a network interface must be up; named itself, or by its network."""
 
     name: InterfaceName | None = None
     network: Name | None = None
 
 
-class IpTarget(Settings):
+class IpTarget(Section):
     """An address must be present on this node. Without an address: every virtual IP."""
 
     address: AddressField | None = None
 
 
-class HttpTarget(Settings):
+class HttpTarget(Section):
     """A URL must answer with a status."""
 
     url: str = Field(pattern=r"^https?://[^\s]+$")
@@ -108,14 +108,14 @@ class HttpTarget(Settings):
     contains: str | None = None
 
 
-class CustomTarget(Settings):
+class CustomTarget(Section):
     """A script of the module must exit with 0."""
 
     script: ScriptPath
     arguments: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
-class ModuleTarget(Settings):
+class ModuleTarget(Section):
     """Another module must be ready, on this node or on a named one."""
 
     name: str
@@ -134,7 +134,7 @@ _DEFAULT_ACTION = {
 }
 
 
-class Check(Settings):
+class Check(Section):
     """One check: one detector, its rhythm, and the action of its failure."""
 
     name: Name | None = None

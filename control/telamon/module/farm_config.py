@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from telamon.cluster.config import Name
 from telamon.configuration.fault import Finding, Location
-from telamon.configuration.model import Settings
+from telamon.configuration.model import Section
 from telamon.configuration.quantity import Duration, DurationField
 from telamon.module import model
 from telamon.module.check_config import CheckAction
@@ -80,7 +80,7 @@ Weight = Annotated[int, Field(ge=0, le=MAXIMUM_WEIGHT)]
 Priority = Annotated[int, Field(ge=0, le=MAXIMUM_PRIORITY)]
 
 
-class Service(Settings):
+class Service(Section):
     """Traffic to the virtual IPs that is shared out among the nodes."""
 
     protocol: Literal["tcp", "udp"]

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from telamon.cluster.config import Name, Port
 from telamon.configuration.fault import Finding, Location
-from telamon.configuration.model import Settings
+from telamon.configuration.model import Section
 from telamon.configuration.quantity import (
     Duration,
     DurationField,
@@ -27,7 +27,7 @@ def _mapped(value: object) -> object:
     return value
 
 
-class ReplicatedDirectory(Settings):
+class ReplicatedDirectory(Section):
     """A directory that is mirrored in place."""
 
     path: DirectoryPath
@@ -37,7 +37,7 @@ class ReplicatedDirectory(Settings):
     """Files whose shared mappings are replicated at msync: relayed, not passed through."""
 
 
-class Replication(Settings):
+class Replication(Section):
     """How the directories are mirrored."""
 
     directories: Annotated[

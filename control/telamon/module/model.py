@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator
 
 from telamon.cluster.config import MAXIMUM_NODES, Name
 from telamon.configuration.fault import Finding, Location
-from telamon.configuration.model import Settings
+from telamon.configuration.model import Section
 from telamon.configuration.quantity import Duration, DurationField
 from telamon.module import check_config
 from telamon.module.check_config import Check, InterfaceName
@@ -65,7 +65,7 @@ VirtualAddress = Annotated[
 ]
 
 
-class VirtualIp(Settings):
+class VirtualIp(Section):
     """An address that moves with the module."""
 
     address: VirtualAddress
@@ -74,7 +74,7 @@ class VirtualIp(Settings):
     """Without it: the interface that holds the node's own address in `network`."""
 
 
-class Application(Settings):
+class Application(Section):
     """The scripts that start and stop the application, and how long they may take."""
 
     start: ScriptPath = "scripts/start"
@@ -83,14 +83,14 @@ class Application(Settings):
     stop_timeout: DurationField = Duration(60_000)
 
 
-class FailureCounter(Settings):
+class FailureCounter(Section):
     """So many failures in the window are cured here; the next one stops the module on this node."""
 
     limit: int = Field(default=3, ge=0, le=1000)
     window: DurationField = Duration(24 * 3_600_000)
 
 
-class Module(Settings):
+class Module(Section):
     """What all kinds have in common."""
 
     module: ModuleName
