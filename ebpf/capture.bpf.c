@@ -4,7 +4,8 @@
  * What the events mean is in capture.h.
  */
 #include "capture_core.h"
-#include "capture_iomap.h"
+#include "capture_direct.h"
+#include "capture_mapped.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

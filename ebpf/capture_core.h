@@ -15,7 +15,6 @@
 #include "capture.h"
 
 #define ITER_SOURCE	 1 /* iov_iter.data_source: the iterator is read from, so this is a write */
-#define PAGE_SHIFT	 12
 #define DIRECT_IN_FLIGHT 16384
 
 /* Sizes of `events` and `watched` are set by the loader. */
@@ -27,7 +26,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, 1 << 18);
 	__type(key, struct capture_inode);
 	__type(value, struct capture_watch);
 } watched SEC(".maps");

@@ -38,6 +38,12 @@ struct file {
 struct kiocb {
 	struct file *ki_filp;
 	__s64 ki_pos;
+	int ki_flags;
+};
+
+/* `user_file` went with 6.13, when backing_file_splice_write took a kiocb for its position. */
+struct backing_file_ctx {
+	struct file *user_file;
 };
 
 struct iov_iter {

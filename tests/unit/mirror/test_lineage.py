@@ -1,7 +1,8 @@
-"""Every row of the lineage table, in both directions, from the vectors shared with the replicator."""
+"""Every row of the lineage table, both ways round, from vectors shared with the replicator."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,8 @@ from telamon.mirror.lineage import (
 )
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "lineage.json"
-ROWS = json.loads(VECTORS.read_text())["rows"]
+TABLES = json.loads(VECTORS.read_text())
+ROWS = TABLES["compare"]
 
 
 def record(fields: dict[str, object]) -> Lineage:
@@ -35,17 +37,25 @@ def record(fields: dict[str, object]) -> Lineage:
     )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
-def test_row(row: dict[str, dict[str, object]]) -> None:
-    expected = Comparison(Relation(row["relation"]), Source(row["source"]))
-    ours, theirs = record(row["ours"]), record(row["theirs"])
+@pytest.mark.parametrize("row", ROWS, ids=[row["why"] for row in ROWS])
+def test_compare(row: dict[str, Any]) -> None:
+    source = None if row["source"] is None else Source(row["source"])
+    expected = Comparison(Relation(row["verdict"]), source)
+    ours, theirs = record(row["own"]), record(row["peer"])
     assert compare(ours, theirs) == expected
     assert compare(theirs, ours) == expected.mirrored()
 
 
-def test_every_relation_and_source_has_a_row() -> None:
-    assert {row["relation"] for row in ROWS} == set(Relation)
-    assert {row["source"] for row in ROWS} == set(Source)
+def test_every_relation_has_a_row() -> None:
+    assert {row["verdict"] for row in ROWS} == set(Relation)
+
+
+STARTS = TABLES["may_start_alone"]
+
+
+@pytest.mark.parametrize("row", STARTS, ids=[row["why"] for row in STARTS])
+def test_may_start_alone(row: dict[str, Any]) -> None:
+    assert record(row["own"]).may_start_alone is row["expected"]
 
 
 GENERATIONS = st.sampled_from([NEVER_HELD_DATA, "a" * 16, "b" * 16, "c" * 16])

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The hooks that are tracepoints of the generic kernel, not of one file system: direct I/O through
- * iomap (ext4, xfs, btrfs, f2fs) and stores through shared mappings.
+ * Direct I/O through iomap, seen from its tracepoints.
  *
  * A direct write is known as a write only when it begins (the iterator's direction; IOCB_WRITE is
  * not set on synchronous ones) and has reached the disk only when it completes, so its range waits in
@@ -9,8 +8,8 @@
  * stays until its address is used again, and is recognised by its inode. If `direct` was ever full, a
  * completion without element may be a write, and counts as one.
  */
-#ifndef TELAMON_CAPTURE_IOMAP_H
-#define TELAMON_CAPTURE_IOMAP_H
+#ifndef TELAMON_CAPTURE_DIRECT_H
+#define TELAMON_CAPTURE_DIRECT_H
 
 #include "capture_core.h"
 
@@ -64,28 +63,6 @@ int BPF_PROG(direct_complete, struct kiocb *iocb, int error, long result)
 		capture_key(&key, 0, ~0ULL, CAPTURE_WRITE);
 	if (write)
 		bpf_map_delete_elem(&direct, &request);
-	return 0;
-}
-
-static __always_inline __u64 folio_bytes(struct folio *folio)
-{
-	unsigned long flags;
-
-	if (bpf_core_field_exists(((struct folio___structure *)0)->flags.f))
-		flags = ((struct folio___structure *)folio)->flags.f;
-	else
-		flags = ((struct folio___word *)folio)->flags;
-	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags, PG_head))))
-		return 1UL << PAGE_SHIFT;
-	return 1UL << (PAGE_SHIFT + (folio->_flags_1 & 0xff));
-}
-
-SEC("tp_btf/writeback_dirty_folio")
-int BPF_PROG(mapped_store, struct folio *folio, struct address_space *mapping)
-{
-	if (mapping && mapping->i_mmap_writable.counter > 0)
-		capture(mapping->host, (__u64)folio->index << PAGE_SHIFT, folio_bytes(folio),
-			CAPTURE_MAPPED);
 	return 0;
 }
 
