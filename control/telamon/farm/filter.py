@@ -25,7 +25,8 @@ from telamon.farm.layout import AddressRule, Counter, Service, TableImage
 
 _log = logging.getLogger(__name__)
 
-PINS = bpffs.PINS / "farm"
+# Not below bpffs.PINS, where every name is a mirror module.
+PINS = bpffs.ROOT / "telamon-farm"
 
 _OBJECT = "farm"
 _PROGRAM = "farm"
@@ -142,7 +143,7 @@ def attach(interface: str, attachments: Iterable[Attachment], pins: Path = PINS)
         return adopted
     place = _place(interface, pins)
     place.remove()
-    bpffs.ensure_mounted(pins.parents[1])
+    bpffs.ensure_mounted(pins.parent)
     refusals: list[BpfError] = []
     for attachment in attachments:
         try:
