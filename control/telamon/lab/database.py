@@ -1,5 +1,7 @@
 """The PostgreSQL of the lab: the ready-made module, and clients of the lab's network let in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from telamon.lab.host import RunningHost
@@ -12,6 +14,7 @@ VIRTUAL_IP = "10.0.0.100"
 USER = "postgres"
 
 _CLIENTS = "10.0.0.0/24"
+_AMCHECK = "/usr/lib/postgresql/15/bin/pg_amcheck"
 
 
 def prepare(host: RunningHost) -> None:
@@ -31,3 +34,23 @@ def query(host: RunningHost, text: str) -> str:
     return host.run(
         ["runuser", "-u", USER, "--", "psql", "--no-align", "--tuples-only", f"--command={text}"]
     ).stdout.strip()
+
+
+def corruptions(host: RunningHost) -> str:
+    """What pg_amcheck complains about; empty if the database is sound."""
+    done = host.run(
+        ["runuser", "-u", USER, "--", _AMCHECK, "--install-missing", "--all", "--heapallindexed"],
+        timeout_s=300.0,
+        is_checked=False,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+@contextmanager
+def held_still(host: RunningHost) -> Iterator[None]:
+    """Stops every process of the server where it stands, so that nothing is written."""
+    host.run(["pkill", "--signal=STOP", f"--uid={USER}"])
+    try:
+        yield
+    finally:
+        host.run(["pkill", "--signal=CONT", f"--uid={USER}"])
