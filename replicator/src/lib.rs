@@ -12,6 +12,7 @@
 
 pub mod apply;
 pub mod capture;
+pub mod control;
 pub mod identity;
 pub mod journal;
 pub mod lineage;
