@@ -65,19 +65,19 @@ class Turn:
         state = self.state
         own = table.owned(self.me)
         kept = state.active & own
-        self.hold(active=kept | own & self.bequeathed(view))
+        self.hold(active=kept | own & self._bequeathed(view))
         self.state = replace(
             self.state,
             epoch=view.epoch,
             view=view,
             table=table,
             is_committed=False,
-            holders=self.presumed_holders(table),
+            holders=self._presumed_holders(table),
         )
         self.drop_holders()
         self.must_tell_all = True
 
-    def bequeathed(self, view: View) -> int:
+    def _bequeathed(self, view: View) -> int:
         """Rule 2: the buckets of members that this view only removes."""
         state = self.state
         if state.view is None or state.table is None or not state.is_committed:
@@ -86,7 +86,7 @@ class Turn:
             return 0
         return state.every_bucket & ~state.table.owned(*view.numbers)
 
-    def presumed_holders(self, table: Table) -> dict[int, int]:
+    def _presumed_holders(self, table: Table) -> dict[int, int]:
         """Add to what members hold what they give up now, the likeliest until they report."""
         state = self.state
         holders = dict(state.holders)

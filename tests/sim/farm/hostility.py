@@ -7,6 +7,9 @@ from world import BUCKETS, SECOND, World
 from telamon.farm.message import Offer
 from telamon.farm.view_state import MILLISECOND, Leave, Offered
 
+# One silence to notice, and a few messages.
+HEALED = 1000 * MILLISECOND
+
 Blow = Callable[[World], None]
 
 
@@ -96,6 +99,8 @@ NETWORK: tuple[Blow, ...] = (cut_one_way, part, mend, mend, weather)
 def calm(world: World) -> None:
     """Everything heals: network, agents, offers."""
     world.crash_odds = 0.0
+    if world.one_owner_from is None:
+        world.one_owner_from = world.now + HEALED
     mend(world)
     world.network.loss = world.network.duplicates = 0.0
     world.network.delay = (MILLISECOND // 10, MILLISECOND)
