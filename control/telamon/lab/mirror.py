@@ -5,7 +5,7 @@ Every wait has a deadline, and its failure says what was seen last.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,9 @@ ALONE = "ALONE"
 WAIT = "WAIT"
 STOP = "STOP"
 
+_SERVING = (PRIM, ALONE)
+_Nodes = Mapping[str, ModuleNodeStatus]
+
 
 @dataclass(frozen=True, slots=True)
 class MirrorInLab:
@@ -43,7 +46,7 @@ class MirrorInLab:
         """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""
         self._telamon(node, "module", action, self.module, *words)
 
-    def status(self) -> Mapping[str, ModuleNodeStatus]:
+    def status(self) -> _Nodes:
         """The module on every node, as the node itself sees it; mute nodes are left out."""
         found = {}
         hosts = self.lab.record.hosts
@@ -56,43 +59,46 @@ class MirrorInLab:
                     found[node.name] = shown.nodes[node.name]
         return found
 
-    def await_states(self, timeout_s: float, **states: str) -> Mapping[str, ModuleNodeStatus]:
-        """Waits until the named nodes are in the given states and ready."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            now = self.status()
-            if all(
-                node in now and now[node].state == state and now[node].ready
+    def await_states(self, timeout_s: float, *, ready: bool = True, **states: str) -> _Nodes:
+        """Waits until the named nodes are in the given states, and ready if asked."""
+
+        def are_there(now: _Nodes) -> bool:
+            return all(
+                node in now and now[node].state == state and (now[node].ready or not ready)
                 for node, state in states.items()
-            ):
-                return now
-            if time.monotonic() > deadline:
-                raise TimedOutError(
-                    f"{self.module} is not {_states(states)} after {timeout_s:g} s; {_seen(now)}"
-                )
-            time.sleep(_POLL_S)
+            )
+
+        wanted = ", ".join(f"{state} on {node}" for node, state in states.items())
+        return self._await(timeout_s, are_there, wanted)
+
+    def await_serving(self, timeout_s: float, node: str) -> None:
+        """Waits until a node serves, with its peer or alone."""
+
+        def serves(now: _Nodes) -> bool:
+            return node in now and now[node].state in _SERVING and bool(now[node].ready)
+
+        self._await(timeout_s, serves, f"served by {node}")
+
+    def await_reason(self, timeout_s: float, node: str, word: str) -> None:
+        """Waits until a node's reason has a word in it."""
+
+        def says_it(now: _Nodes) -> bool:
+            return node in now and word in f"{now[node].reason} {now[node].link_reason}"
+
+        self._await(timeout_s, says_it, f"saying {word!r} on {node}")
 
     def await_in_step(self, timeout_s: float) -> None:
         """Waits until the secondary has everything: the link is live and nothing is on its way."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            now = self.status()
+
+        def is_in_step(now: _Nodes) -> bool:
             primaries = [one for one in now.values() if one.state == PRIM]
-            if (
-                len(primaries) == 1
-                and primaries[0].link == "live"
-                and _lag_bytes(primaries[0]) == 0
-            ):
-                return
-            if time.monotonic() > deadline:
-                raise TimedOutError(
-                    f"{self.module} is not in step after {timeout_s:g} s; {_seen(now)}"
-                )
-            time.sleep(_POLL_S)
+            return len(primaries) == 1 and primaries[0].link == "live" and _is_shipped(primaries[0])
+
+        self._await(timeout_s, is_in_step, "in step")
 
     def primary(self) -> str:
         """The node that serves, with a secondary or alone."""
-        serving = [name for name, one in self.status().items() if one.state in (PRIM, ALONE)]
+        serving = [name for name, one in self.status().items() if one.state in _SERVING]
         if len(serving) != 1:
             raise RefusedError(
                 f"{self.module} has {len(serving)} primaries: {', '.join(serving) or 'none'}"
@@ -110,19 +116,25 @@ class MirrorInLab:
             )
         ]
 
+    def _await(self, timeout_s: float, is_so: Callable[[_Nodes], bool], wanted: str) -> _Nodes:
+        deadline = time.monotonic() + timeout_s
+        while not is_so(now := self.status()):
+            if time.monotonic() > deadline:
+                raise TimedOutError(
+                    f"{self.module} is not {wanted} after {timeout_s:g} s; {_seen(now)}"
+                )
+            time.sleep(_POLL_S)
+        return now
+
     def _telamon(self, node: str, *words: str) -> str:
         return self.lab.host(node).run(["telamon", *words], timeout_s=120.0).stdout
 
 
-def _lag_bytes(status: ModuleNodeStatus) -> int | None:
-    return None if status.lag is None else status.lag.bytes + status.lag.records
+def _is_shipped(status: ModuleNodeStatus) -> bool:
+    return status.lag is not None and status.lag.bytes == 0 and status.lag.records == 0
 
 
-def _states(states: Mapping[str, str]) -> str:
-    return ", ".join(f"{state} on {node}" for node, state in states.items())
-
-
-def _seen(now: Mapping[str, ModuleNodeStatus]) -> str:
+def _seen(now: _Nodes) -> str:
     shown = [
         f"{node} is {one.state} ({one.readiness}, link {one.link}): {one.reason}"
         for node, one in now.items()
