@@ -42,9 +42,11 @@ def main() -> None:
         else "%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # Their lines at this level retell our own.
-    for chatty in ("httpx", "httpcore", "pyroute2", "asyncio"):
+    for chatty in ("httpx", "httpcore", "pyroute2", "asyncio", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    paths = Paths(arguments.configuration, arguments.state, arguments.run)
+    paths = Paths(
+        arguments.configuration.absolute(), arguments.state.absolute(), arguments.run.absolute()
+    )
     try:
         if arguments.stop_modules:
             _stop_modules(paths)

@@ -114,10 +114,9 @@ class MirrorOperations:
 
     async def _start_replicator(self, limit_s: float) -> None:
         watch = self._parts.watch
-        await watch.start()
-        await watch.client.wait_connected(limit_s)
+        await watch.start(limit_s)
         await self.configure()
-        await watch.refresh()
+        await watch.begin()
 
     def _ensure_capture(self) -> Capture:
         return CaptureSet(self._parts.module).ensure(self._parts.directories)

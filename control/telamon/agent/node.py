@@ -122,8 +122,13 @@ class Node:
 
     async def order(self, module: str, kind: CommandKind, *, force: bool) -> None:
         """Gives an order to a module on this node."""
-        await self._module(module).order(kind, force=force)
+        running = self._module(module)
         self.events.append(f"{kind}{' --force' if force else ''} ordered", module=module)
+        try:
+            await running.order(kind, force=force)
+        except RefusedError as error:
+            self.events.append(f"{kind} refused: {error}", module=module)
+            raise
 
     async def install(self, archive: bytes) -> str:
         """Installs a module, or a new version of a stopped one; returns its name."""

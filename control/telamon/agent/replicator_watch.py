@@ -72,10 +72,27 @@ class ReplicatorWatch:
             group.create_task(self._keep_asking())
             group.create_task(self._await_ends())
 
-    async def start(self) -> None:
-        """Starts the process unless it runs; its death counts from now on."""
+    async def start(self, limit_s: float) -> None:
+        """Starts the process unless it runs; returns when it answers, fails when it ends."""
         self.is_end_expected = False
         await self.process.start()
+        connecting = asyncio.create_task(self.client.wait_connected(limit_s))
+        ending = asyncio.create_task(self.process.wait_ended())
+        try:
+            await asyncio.wait([connecting, ending], return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise TelamonError(
+                    f"the replicator of module {self._module} ended at its start: "
+                    f"{self.process.last_words()}"
+                )
+            connecting.result()
+        finally:
+            connecting.cancel()
+            ending.cancel()
+
+    async def begin(self) -> None:
+        """The process serves its module from now on: its facts are told and its death is news."""
+        await self.refresh()
         self._may_run.set()
 
     async def adopt(self, limit_s: float) -> ReplicatorFacts | None:
@@ -182,7 +199,7 @@ class ReplicatorWatch:
             if self.is_end_expected:
                 continue
             self._facts = None
-            reason = "the replicator ended without being told to; its log is beside its state"
+            reason = f"the replicator ended without being told to: {self.process.last_words()}"
             self._events.append(reason, module=self._module, severity=Severity.ERROR)
             self._sink(ReplicatorDied(reason))
 
