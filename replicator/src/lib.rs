@@ -9,6 +9,7 @@
 //!         lineage/  generations and their comparison record, journal: the values and the seam between serve and link
 //! ```
 
+pub mod fuse;
 pub mod journal;
 pub mod mount;
 pub mod record;
