@@ -20,7 +20,8 @@ include packaging/setup.mk
 
 BPF_SOURCES := $(wildcard ebpf/*.bpf.c)
 BPF_OBJECTS := $(BPF_SOURCES:ebpf/%.bpf.c=$(BUILD)/ebpf/%.bpf.o)
-BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Wextra -Werror -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
+	-I/usr/include/$(shell uname -m)-linux-gnu
 
 .PHONY: help setup build demo bench lint clean
 help: ## this list

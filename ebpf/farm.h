@@ -18,19 +18,27 @@
  *     Anyone else drops.
  *  3. The service is `services`[address, protocol, port], else [address, protocol, 0]; without one `farm_address_rule.other`
  *     decides, by the requester's address in the address's own table.
- *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody.
- *     datagram: owner == self passes, else drops.
- *     TCP SYN without ACK: owner == self passes, else drops.
- *     other TCP: owner == self and previous == 0 passes (the stack answers RST to strangers). Else, if either is not 0, a
- *     local non-listening socket of that tuple passes. Else an owner passes what bpf_tcp_check_syncookie accepts. Else drops.
+ *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody. This node owns the bucket if owner == self and the
+ *     lease is valid: bpf_ktime_get_boot_ns() < `lease`[0].
+ *     datagram: passes where owned, else drops.
+ *     TCP SYN without ACK: passes where owned, else drops.
+ *     other TCP: passes where owned if previous == 0 (the stack answers RST to strangers). Else, if owner == self or previous
+ *     is not 0, a local non-listening socket of that tuple passes. Else, where owned, what bpf_tcp_check_syncookie accepts
+ *     passes. Else drops.
  *     ICMP error: decided by the quoted packet, as if its sender had received it from the client.
  *     fragments: the first one decides for all, through `fragments`.
- *  5. Dispatch mode: the dispatcher sends a frame that is not its own to `neighbours`[owner]; an owner without a socket in
- *     grace, or a former owner without one, sends other TCP on to `neighbours`[previous] if that is neither 0 nor self. Each
- *     sending on decrements TTL or hop limit, so that no loop lives; source MAC = our own.
+ *  5. Dispatch mode: the dispatcher sends a frame whose bucket another owns to `neighbours`[owner]. Whoever would drop other
+ *     TCP by rule 4 while previous is neither 0 nor self sends it to `neighbours`[previous] instead; so does the dispatcher
+ *     itself where it owns the bucket. Each sending on decrements TTL or hop limit, so that no loop lives; source MAC = our
+ *     own. The dispatcher passes its own connections (rule 4's socket lookup) before it redirects.
  *
- * `previous` is each node's own knowledge: an owner sees in it who may still hold connections of the bucket, a former owner
- * sees itself, or, where it holds none, who held it before. The view change (control/telamon/farm/view.py) keeps it.
+ * The lease is renewed by the agent with each heartbeat that it sends, for less than the time after which the others take
+ * its buckets. So an agent that hangs or dies gives up new connections before anyone else takes them, and keeps the
+ * established ones.
+ *
+ * `previous` is each node's own knowledge of who may still hold connections of the bucket: an owner sees the lowest-numbered
+ * other holder; a holder that owns it no more sees the next higher holder, the last one itself; everyone else 0. Numbers
+ * rise along the way, so it ends. The view change (control/telamon/farm/view.py) keeps it.
  */
 #ifndef TELAMON_FARM_H
 #define TELAMON_FARM_H
@@ -39,13 +47,13 @@
 #include <linux/types.h>
 #endif
 
-#define FARM_BUCKETS 65536
-#define FARM_MEMBERS 250   /* numbered 1..250 */
-#define FARM_NOBODY 0
-#define FARM_TABLES 32     /* farm modules on one interface */
-#define FARM_SERVICES 1024
-#define FARM_ADDRESSES 256
-#define FARM_FRAGMENTS 8192
+#define FARM_BUCKETS	65536
+#define FARM_MEMBERS	250 /* numbered 1..250 */
+#define FARM_NOBODY	0
+#define FARM_TABLES	32 /* farm modules on one interface */
+#define FARM_SERVICES	1024
+#define FARM_ADDRESSES	256
+#define FARM_FRAGMENTS	8192
 #define FARM_VLAN_DEPTH 2
 
 struct farm_bucket {
@@ -61,8 +69,8 @@ struct farm_bucket {
 struct farm_table {
 	struct farm_bucket bucket[FARM_BUCKETS];
 	__u64 epoch;
-	__u32 seed;        /* of the hash */
-	__u8 dispatcher;   /* dispatch mode: who answers ARP and redirects */
+	__u32 seed;	 /* of the hash */
+	__u8 dispatcher; /* dispatch mode: who answers ARP and redirects */
 	__u8 reserved[3];
 };
 
@@ -72,7 +80,7 @@ struct farm_address {
 };
 
 enum farm_mode {
-	FARM_FLOOD = 0,    /* every node sees every frame, sent to the virtual MAC */
+	FARM_FLOOD = 0,	   /* every node sees every frame, sent to the virtual MAC */
 	FARM_DISPATCH = 1, /* the dispatcher sees every frame and redirects it */
 };
 
@@ -111,6 +119,8 @@ struct farm_service {
 	__u8 reserved;
 };
 
+/* `lease` is an array of one __u64: CLOCK_BOOTTIME in nanoseconds until which this node may own buckets; 0: never. */
+
 /* The one element of the array `settings`. */
 struct farm_settings {
 	__u8 self; /* 0: no member, everything for a virtual address drops */
@@ -147,33 +157,34 @@ struct farm_fragment {
 
 /* Index of the per-CPU array `counters` of __u64 packets. Each packet counts once. Append only. */
 enum farm_counter {
-	FARM_FOREIGN = 0,          /* passed: for no virtual address */
-	FARM_PASS_NEW = 1,         /* SYN of an own bucket */
-	FARM_PASS_SOCKET = 2,      /* a local connection */
-	FARM_PASS_COOKIE = 3,      /* a valid SYN cookie, in grace */
-	FARM_PASS_SETTLED = 4,     /* no socket, own settled bucket: the stack answers RST */
+	FARM_FOREIGN = 0,      /* passed: for no virtual address */
+	FARM_PASS_NEW = 1,     /* SYN of an own bucket */
+	FARM_PASS_SOCKET = 2,  /* a local connection */
+	FARM_PASS_COOKIE = 3,  /* a valid SYN cookie, in grace */
+	FARM_PASS_SETTLED = 4, /* no socket, own settled bucket: the stack answers RST */
 	FARM_PASS_DATAGRAM = 5,
 	FARM_PASS_ICMP_ERROR = 6,
 	FARM_PASS_FRAGMENT = 7,
-	FARM_PASS_OTHER = 8,       /* no service, passed by rule */
-	FARM_DROP_NOT_OWNER = 9,   /* SYN or datagram of another's bucket */
-	FARM_DROP_NOBODY = 10,     /* SYN or datagram of a bucket on its way */
-	FARM_DROP_NO_SOCKET = 11,  /* other TCP of another's bucket, no local connection */
-	FARM_DROP_GRACE = 12,      /* no socket, own bucket, a former owner may have it */
+	FARM_PASS_OTHER = 8,	  /* no service, passed by rule */
+	FARM_DROP_NOT_OWNER = 9,  /* SYN or datagram of another's bucket */
+	FARM_DROP_NOBODY = 10,	  /* SYN or datagram of a bucket on its way */
+	FARM_DROP_NO_SOCKET = 11, /* other TCP of another's bucket, no local connection */
+	FARM_DROP_GRACE = 12,	  /* no socket, own bucket, a former owner may have it */
 	FARM_DROP_ICMP_ERROR = 13,
 	FARM_DROP_FRAGMENT = 14,
-	FARM_DROP_OTHER = 15,      /* no service, refused by rule */
+	FARM_DROP_OTHER = 15, /* no service, refused by rule */
 	FARM_DROP_MALFORMED = 16,
-	FARM_DROP_ARP = 17,        /* not ours to answer */
+	FARM_DROP_ARP = 17, /* not ours to answer */
 	FARM_DROP_ND = 18,
-	FARM_DROP_NEIGHBOUR = 19,  /* redirect to a member whose MAC is unknown */
-	FARM_DROP_TTL = 20,        /* redirect with an exhausted TTL */
-	FARM_DROP_NO_TABLE = 21,   /* a rule names a table that does not exist */
+	FARM_DROP_NEIGHBOUR = 19, /* redirect to a member whose MAC is unknown */
+	FARM_DROP_TTL = 20,	  /* redirect with an exhausted TTL */
+	FARM_DROP_NO_TABLE = 21,  /* a rule names a table that does not exist */
 	FARM_ANSWER_ARP = 22,
 	FARM_ANSWER_ND = 23,
 	FARM_REDIRECT_OWNER = 24,
 	FARM_REDIRECT_PREVIOUS = 25,
-	FARM_COUNTERS = 26,
+	FARM_DROP_LEASE = 26,      /* SYN or datagram of an own bucket, but the agent is gone */
+	FARM_COUNTERS = 27,
 };
 
 #ifndef __bpf__

@@ -60,3 +60,13 @@ class ScriptError(TelamonError):
     """A module's script could not be started, failed, or ran out of time."""
 
     code: ClassVar[str] = "script"
+
+
+class BpfError(TelamonError):
+    """The kernel or libbpf refused an eBPF object, program, map or link; `errno` says how."""
+
+    code: ClassVar[str] = "bpf"
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message)
+        self.errno = errno

@@ -34,7 +34,7 @@ pub trait Journal: Send + Sync {
 }
 
 /// One name of a listed directory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub name: Vec<u8>,
     pub file: FileId,
@@ -57,14 +57,19 @@ pub trait Trees: Send + Sync {
     /// directory's own attributes and extended attributes (an [`Entry`] with an empty name).
     fn list(&self, directory: FileId, then: &mut dyn FnMut(&Entry, &[Entry])) -> io::Result<()>;
 
+    /// One object without its name, as it stands now. Called by the link inside `append` of a `Rename` or `Link` while a peer is
+    /// brought up, so it takes no lock that a caller of `append` holds.
+    fn describe(&self, file: FileId) -> io::Result<Entry>;
+
     /// Opens the backing file for reading, without touching its access time.
     fn open(&self, file: FileId) -> io::Result<File>;
 
-    /// Marks ranges as changed, as if they had been written now: they are read and shipped like any write.
+    /// Marks ranges as changed, as if they had been written now: they are read and shipped like any write, holes in them as
+    /// `Punch`, the modification time after them.
     fn mark_changed(&self, file: FileId, ranges: &[std::ops::Range<u64>]) -> io::Result<()>;
 
-    /// Appends the truncation or extension that makes the peer's file as long as the local one, under the file's own lock, so that
-    /// it stands in the right order among writes to it.
+    /// Appends the truncation or extension that makes the peer's file as long as the local one, and its modification time, under
+    /// the file's own lock, so that they stand in the right order among writes to it. Appends both even if nothing changed.
     fn ship_size(&self, file: FileId) -> io::Result<()>;
 
     /// Returns when everything captured or marked before the call is appended, modification times included.

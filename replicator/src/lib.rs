@@ -9,8 +9,11 @@
 //!         lineage/  generations and their comparison record, journal: the values and the seam between serve and link
 //! ```
 
+pub mod capture;
 pub mod fuse;
 pub mod journal;
+pub mod lineage;
 pub mod mount;
 pub mod record;
 pub mod serve;
+pub mod wire;

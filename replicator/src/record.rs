@@ -102,11 +102,14 @@ pub enum Record<'a> {
     RemoveDirectory {
         place: Place<'a>,
     },
-    /// `flags` are those of `renameat2`.
+    /// `flags` are those of `renameat2`. `file` is the object that was at `from`; `exchanged` the one that was at `to`, with
+    /// `RENAME_EXCHANGE` only. A peer that is being brought up knows some objects by identity before it knows their names.
     Rename {
         from: Place<'a>,
         to: Place<'a>,
         flags: u32,
+        file: FileId,
+        exchanged: Option<FileId>,
     },
     Data {
         file: FileId,
@@ -154,5 +157,10 @@ pub enum Record<'a> {
         file: FileId,
         data_only: bool,
         modified: Option<Time>,
+    },
+    /// The object has no name left and the last open of it ended: no later record names it. Sent for every object that lost its
+    /// last name, so that the peer can drop an unnamed file that was never linked.
+    Forget {
+        file: FileId,
     },
 }

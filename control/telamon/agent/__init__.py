@@ -1,0 +1,1 @@
+"""telamond: start-up, API and wiring; the only place where all parts meet."""

@@ -1,0 +1,1 @@
+"""The cluster: its configuration, credentials, heartbeats, and who is heard."""

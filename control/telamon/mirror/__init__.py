@@ -1,0 +1,1 @@
+"""The mirror: who of two nodes is primary, and the lineage that proves it."""

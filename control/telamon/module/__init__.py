@@ -1,0 +1,1 @@
+"""A module: its configuration, its scripts, its place on disk."""

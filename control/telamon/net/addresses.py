@@ -9,15 +9,14 @@ Does not announce (announce.py) and does not touch connections (connections.py).
 """
 
 import errno
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import (
+    IPv4Address,
     IPv4Interface,
-    IPv4Network,
+    IPv6Address,
     IPv6Interface,
-    IPv6Network,
     ip_interface,
 )
 from typing import Any
@@ -28,7 +27,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from telamon.errors import NetworkError
 
 Address = IPv4Interface | IPv6Interface
-Subnet = IPv4Network | IPv6Network
 
 IFA_F_NODAD = 0x02
 FOREVER_S = 0xFFFFFFFF
@@ -60,22 +58,22 @@ async def interface_named(name: str) -> Interface:
     )
 
 
-async def interface_on(subnet: Subnet) -> Interface:
-    """The interface that has an address of its own inside `subnet`."""
-    async with _netlink(f"look for an interface on {subnet}") as netlink:
+async def interface_with(address: IPv4Address | IPv6Address) -> Interface:
+    """The interface that has `address`."""
+    async with _netlink(f"look for the interface with {address}") as netlink:
         indices = [
             message["index"]
-            async for message in await netlink.get_addr(family=_family(subnet.version))
-            if _assigned(message).ip in subnet
+            async for message in await netlink.get_addr()
+            if _assigned(message).ip == address
         ]
         if indices:
             async for link in await netlink.get_links():
                 if link["index"] == indices[0]:
                     return _interface(link)
     raise NetworkError(
-        f"no interface of this host has an address in {subnet}: give the host its address, or "
-        "name the interface "
-        "of the network in cluster.yaml"
+        f"no interface of this host has the address {address}: give it to the host, or correct "
+        "the node's "
+        "address in cluster.yaml"
     )
 
 
@@ -139,10 +137,6 @@ def _cure(code: int | None) -> str:
     if code in (errno.EOPNOTSUPP, errno.EINVAL):
         return "check that the interface takes this kind of address (IPv6 may be disabled on it)"
     return "check the interface with `ip address`"
-
-
-def _family(version: int) -> int:
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
 
 
 def _interface(link: Any) -> Interface:

@@ -97,9 +97,9 @@ class ReplicatorClient:
         """Tells the replicator what it serves; equal content again changes nothing."""
         await self._call("configure", QUICK_S, **configuration.model_dump(mode="json"))
 
-    async def connect(self) -> None:
-        """idle -> secondary."""
-        await self._call("connect", QUICK_S)
+    async def connect(self, *, discard: bool = False) -> None:
+        """idle -> secondary; with `discard` own data may be overwritten although lineages split."""
+        await self._call("connect", QUICK_S, discard=discard)
 
     async def disconnect(self, limit_s: float = PROMOTE_S) -> None:
         """secondary -> idle, after what was received is applied."""

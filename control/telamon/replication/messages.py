@@ -12,62 +12,40 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter
 
+from telamon.mirror.lineage import DataState, ReplicatorRole
+from telamon.mirror.report import CommitState, LinkState
+
 PROTOCOL = 1
-NEVER_HELD_DATA = "0" * 16
 
 
-def _path_in(value: object) -> Path:
+def _text_in(value: object) -> str:
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
-        return Path(os.fsdecode(base64.b64decode(value["bytes"], validate=True)))
-    if isinstance(value, str | Path):
-        return Path(value)
+        return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
+    if isinstance(value, str):
+        return value
     raise ValueError('a path is a string or {"bytes": "<base64>"}')
 
 
-def _path_out(path: Path) -> str | dict[str, str]:
-    raw = os.fsencode(path)
+def _text_out(text: str) -> str | dict[str, str]:
+    raw = os.fsencode(text)
     try:
         return raw.decode()
     except UnicodeDecodeError:
         return {"bytes": base64.b64encode(raw).decode()}
 
 
+def _path_in(value: object) -> Path:
+    return value if isinstance(value, Path) else Path(_text_in(value))
+
+
+def _path_out(path: Path) -> str | dict[str, str]:
+    return _text_out(os.fspath(path))
+
+
 WirePath = Annotated[Path, PlainValidator(_path_in), PlainSerializer(_path_out, when_used="json")]
+WirePattern = Annotated[str, PlainValidator(_text_in), PlainSerializer(_text_out, when_used="json")]
 Count = Annotated[int, Field(ge=0)]
 Generation = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-
-
-class ReplicatorRole(StrEnum):
-    """What the replicator does at this moment; not the module's role in the cluster."""
-
-    IDLE = "idle"
-    SECONDARY = "secondary"
-    PRIMARY = "primary"
-
-
-class LinkState(StrEnum):
-    """The replication session to the peer."""
-
-    DOWN = "down"
-    CONNECTING = "connecting"
-    RESYNC = "resync"
-    LIVE = "live"
-
-
-class CommitState(StrEnum):
-    """Who acknowledges a commit at this moment."""
-
-    PEER = "peer"
-    WAITING = "waiting"
-    ALONE = "alone"
-
-
-class WireDataState(StrEnum):
-    """How good the local data is, as the lineage record says."""
-
-    UP_TO_DATE = "UpToDate"
-    OUTDATED = "Outdated"
-    INCONSISTENT = "Inconsistent"
 
 
 class CaptureBackEnd(StrEnum):
@@ -103,7 +81,7 @@ class LineageRecord(_Message):
     generation: Generation
     peer_generation: Generation
     history: tuple[Generation, ...]
-    data_state: WireDataState
+    data_state: DataState
     clean: bool
     role_at_shutdown: ReplicatorRole
 
@@ -184,8 +162,8 @@ class ReplicatedDirectory(_Message):
     """One directory the replicator serves, with the patterns it leaves out or relays."""
 
     path: WirePath
-    exclude: tuple[str, ...] = ()
-    mapped: tuple[str, ...] = ()
+    exclude: tuple[WirePattern, ...] = ()
+    mapped: tuple[WirePattern, ...] = ()
 
 
 class Configuration(_Message):

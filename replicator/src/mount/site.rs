@@ -1,56 +1,61 @@
 //! One replicated directory, held open below whatever is mounted over it.
 
-use std::ffi::OsString;
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::error::MountError;
+use super::mounted::{Mounted, kill};
+use super::sys;
 use super::table::{self, Mount};
-use super::{holder, sys};
 
-/// One directory of a module: its path, and descriptors of what lies below every mount of ours.
+/// File system type of our mounts in `/proc/mounts`.
+pub(super) const KIND: &str = "fuse.telamon";
+
+/// How long the holders of a dead mount have to end after they were killed.
+const STALE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One directory of a module: its path, and a descriptor of what lies below every mount of ours.
 #[derive(Debug)]
 pub struct Site {
-    path: PathBuf,
     module: String,
-    /// A private copy of the mount; nested mounts are copied too, so that crossing one is noticed.
-    tree: OwnedFd,
+    path: PathBuf,
     root: OwnedFd,
+    /// Keeps the detached mount attached to its own namespace, so that file handles can be opened relative to `root`.
+    _clone: OwnedFd,
 }
 
 impl Site {
-    /// File system type of a served directory in the mount table.
-    pub const KIND: &'static str = "fuse.telamon";
-
     /// Opens the directory. What a crashed replicator of `module` left over it is removed first (its dead mount, with the
-    /// processes that still hold it killed); its fence is kept. A mount of another module is refused.
+    /// processes that still hold it killed); its fence is kept. A mount of another module is refused, and so is a mount point
+    /// inside the directory. The caller makes sure that no other replicator serves the module now.
     pub fn open(module: &str, path: &Path) -> Result<Site, MountError> {
-        let path = resolve(path).map_err(|source| MountError::Unusable { path: path.to_owned(), source })?;
-        remove_dead_cover(module, &path)?;
-        let unusable = |error: Errno| MountError::Unusable { path: path.clone(), source: error.into() };
-        let tree = clone_tree(&path).map_err(unusable)?;
-        if is_fenced(&path)? {
-            sys::set_read_only(tree.as_fd(), false).map_err(unusable)?;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(&tree, ".", flags, Mode::empty()).map_err(unusable)?;
-        Ok(Site { path, module: module.to_owned(), tree, root })
+        let path = resolve(path).map_err(|source| unusable(path, source))?;
+        uncover(module, &path)?;
+        let opened = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let clone = sys::clone_mount(&path)?;
+            sys::set_read_only(clone.as_fd(), false)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = openat(&clone, c".", flags, Mode::empty())?;
+            Ok((clone, root))
+        };
+        let (clone, root) = opened().map_err(|source| unusable(&path, source))?;
+        Ok(Site {
+            module: module.to_owned(),
+            path,
+            root,
+            _clone: clone,
+        })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    #[must_use]
-    pub fn module(&self) -> &str {
-        &self.module
     }
 
     /// The backing directory, writable, whatever covers it.
@@ -59,29 +64,17 @@ impl Site {
         self.root.as_fd()
     }
 
-    /// The source of the module's mounts in the mount table.
-    #[must_use]
-    pub fn origin(&self) -> String {
-        origin(&self.module)
-    }
-
     /// Makes the directory read-only for everyone who goes through its path. No-op when it is so already.
     pub fn fence(&self) -> Result<(), MountError> {
         if self.is_fenced() {
             return Ok(());
         }
-        let failed = |error: Errno| self.failed("fence", error);
-        let tree = rustix::mount::open_tree(
-            &self.tree,
-            "",
-            OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE
-                | OpenTreeFlags::AT_EMPTY_PATH,
-        )
-        .map_err(failed)?;
-        sys::set_read_only(tree.as_fd(), true).map_err(failed)?;
-        rustix::mount::move_mount(&tree, "", CWD, &self.path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)
+        let fenced = || -> io::Result<()> {
+            let clone = sys::clone_mount(&self.path)?;
+            sys::set_read_only(clone.as_fd(), true)?;
+            sys::attach(clone.as_fd(), &self.path)
+        };
+        fenced().map_err(|source| self.failed("fence", source))
     }
 
     /// Removes the fence (the module leaves this node). No-op when there is none.
@@ -89,84 +82,230 @@ impl Site {
         if !self.is_fenced() {
             return Ok(());
         }
-        rustix::mount::unmount(&self.path, UnmountFlags::DETACH).map_err(|error| self.failed("lift the fence of", error))
+        // Readers may go on through the fence they opened; new path walks see the directory itself.
+        unmount(&self.path, UnmountFlags::DETACH)
+            .map_err(|fault| self.failed("lift the fence over", fault.into()))
     }
 
-    /// Whether the fence is what a process finds at the path now.
+    /// Whether the topmost mount at the path is the fence. A served directory is not fenced: its mount covers the fence.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        is_fenced(&self.path).unwrap_or(false)
+        table::read("self").is_ok_and(|mounts| {
+            table::topmost(&mounts, &self.path).is_some_and(|top| table::is_fence(&mounts, top))
+        })
     }
 
-    pub(super) fn failed(&self, attempt: &'static str, error: Errno) -> MountError {
-        MountError::Failed { path: self.path.clone(), attempt, source: error.into() }
+    /// Mounts a FUSE file system over the directory. `device` is an open /dev/fuse whose requests the caller answers.
+    pub fn serve(&self, device: BorrowedFd<'_>) -> Result<Mounted, MountError> {
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other\0",
+            device.as_raw_fd()
+        );
+        // The text ends with its NUL, put there one line above.
+        let options = std::ffi::CStr::from_bytes_until_nul(options.as_bytes()).ok();
+        let origin = format!("telamon:{}", self.module);
+        mount(origin, &self.path, KIND, MountFlags::empty(), options)
+            .map_err(|fault| self.failed("mount over", fault.into()))?;
+        Mounted::find(&self.path)
+            .and_then(|found| found.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(|source| self.failed("find the mount over", source))
+    }
+
+    fn failed(&self, attempt: &'static str, source: io::Error) -> MountError {
+        MountError::Failed {
+            path: self.path.clone(),
+            attempt,
+            source,
+        }
     }
 }
 
-fn origin(module: &str) -> String {
-    format!("telamon:{module}")
-}
-
-/// The path without symbolic links. Its last component may be a dead mount, of which nothing can be asked.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return path.canonicalize();
-    }
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().map(OsString::from)) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be an absolute path below /"));
-    };
-    if !path.is_absolute() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be an absolute path"));
-    }
-    Ok(parent.canonicalize()?.join(name))
-}
-
-fn clone_tree(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    rustix::mount::open_tree(CWD, path, flags)
-}
-
-fn read_table(path: &Path) -> Result<Vec<Mount>, MountError> {
-    table::own().map_err(|source| MountError::Failed {
-        path: path.to_owned(),
-        attempt: "read the mount table for",
+fn unusable(path: &Path, source: io::Error) -> MountError {
+    MountError::Unusable {
+        path: path.to_path_buf(),
         source,
-    })
+    }
 }
 
-fn is_fenced(path: &Path) -> Result<bool, MountError> {
-    let mounts = read_table(path)?;
-    let top = table::stack(&mounts, path).last().copied();
-    Ok(top.is_some_and(|top| top.is_read_only && table::is_onto_itself(top, &mounts)))
+/// The absolute path without symbolic links, without asking a (dead) file system mounted on it.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "name a directory below the root",
+        )
+    })?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let direct = fs::canonicalize(parent)?.join(name);
+    if table::topmost(&table::read("self")?, &direct).is_some() {
+        return Ok(direct);
+    }
+    fs::canonicalize(path)
 }
 
-/// Removes mounts of this module whose process is gone.
-fn remove_dead_cover(module: &str, path: &Path) -> Result<(), MountError> {
-    const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Removes our dead mounts from the path; refuses what is not ours.
+fn uncover(module: &str, path: &Path) -> Result<(), MountError> {
+    let deadline = Instant::now() + STALE_TIMEOUT;
     loop {
-        let mounts = read_table(path)?;
-        let Some(top) = table::stack(&mounts, path).last().copied() else { return Ok(()) };
-        if top.kind != Site::KIND {
-            return Ok(());
+        let mounts = table::read("self").map_err(|source| unusable(path, source))?;
+        let Some(top) = table::topmost(&mounts, path) else {
+            return refuse_nested(&mounts, path);
+        };
+        if top.kind != KIND {
+            refuse_covered(&mounts, top, path)?;
+            return refuse_nested(&mounts, path);
         }
-        if top.origin != origin(module) {
-            let (kind, origin) = (top.kind.clone(), top.origin.clone());
-            return Err(MountError::Foreign { path: path.to_owned(), kind, origin });
+        if top.origin != format!("telamon:{module}") {
+            return Err(foreign(top, path));
         }
-        // Always asked of the process that serves; a mount that has none answers ENOTCONN.
-        if !matches!(rustix::fs::statfs(path), Err(Errno::NOTCONN | Errno::CONNABORTED)) {
-            return Err(MountError::Served { path: path.to_owned() });
+        tracing::warn!(path = %path.display(), "removing the mount that a crashed replicator left");
+        if let Some(stale) = Mounted::find(path).map_err(|source| unusable(path, source))? {
+            kill(&stale.holders(), deadline);
+            stale.cut()?;
         }
-        // What they still have open in passthrough they could go on changing unseen.
-        let holders = holder::find(top.device);
-        if !holder::kill(&holders, Instant::now() + KILL_TIMEOUT) {
-            return Err(MountError::Busy { path: path.to_owned(), holders });
+    }
+}
+
+/// A mount on top of a fence or of a mount of ours is somebody else's.
+fn refuse_covered(mounts: &[Mount], top: &Mount, path: &Path) -> Result<(), MountError> {
+    let below = mounts
+        .iter()
+        .find(|mount| mount.id == top.parent && mount.point == path);
+    let covers_ours =
+        below.is_some_and(|below| below.kind == KIND || table::is_fence(mounts, below));
+    if covers_ours {
+        Err(foreign(top, path))
+    } else {
+        Ok(())
+    }
+}
+
+fn refuse_nested(mounts: &[Mount], path: &Path) -> Result<(), MountError> {
+    let inner = mounts
+        .iter()
+        .find(|mount| mount.point != path && mount.point.starts_with(path));
+    match inner {
+        Some(inner) => Err(MountError::Nested {
+            path: path.to_path_buf(),
+            inner: inner.point.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn foreign(mount: &Mount, path: &Path) -> MountError {
+    MountError::Foreign {
+        path: path.to_path_buf(),
+        kind: mount.kind.clone(),
+        origin: mount.origin.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use rustix::fs::CWD;
+
+    use super::*;
+
+    /// Unmounts on the way out, also when an assertion failed.
+    struct Directory(tempfile::TempDir);
+
+    impl Directory {
+        fn new() -> Directory {
+            Directory(tempfile::tempdir().unwrap())
         }
-        tracing::warn!(path = %path.display(), "removing the mount of a replicator that crashed");
-        rustix::mount::unmount(path, UnmountFlags::DETACH).map_err(|error| MountError::Failed {
-            path: path.to_owned(),
-            attempt: "remove the dead mount over",
-            source: error.into(),
-        })?;
+
+        fn path(&self) -> PathBuf {
+            fs::canonicalize(self.0.path()).unwrap()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            while unmount(self.0.path(), UnmountFlags::DETACH).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn the_fence_stops_the_path_and_not_the_descriptor() {
+        let directory = Directory::new();
+        let site = Site::open("m", &directory.path()).unwrap();
+        site.fence().unwrap();
+        site.fence().unwrap();
+        assert!(site.is_fenced());
+        let refused = fs::write(directory.path().join("x"), b"1").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+        let flags = OFlags::CREATE | OFlags::WRONLY;
+        openat(site.root(), "y", flags, Mode::from_raw_mode(0o600)).unwrap();
+        assert!(directory.path().join("y").exists());
+
+        let again = Site::open("m", &directory.path()).unwrap();
+        assert!(again.is_fenced());
+        openat(again.root(), "z", flags, Mode::from_raw_mode(0o600)).unwrap();
+        again.lift_fence().unwrap();
+        again.lift_fence().unwrap();
+        fs::write(directory.path().join("x"), b"1").unwrap();
+    }
+
+    #[test]
+    fn a_dead_mount_of_ours_is_removed_and_a_foreign_one_refused() {
+        let directory = Directory::new();
+        let inode = fs::metadata(directory.path()).unwrap().ino();
+        let site = Site::open("m", &directory.path()).unwrap();
+        site.fence().unwrap();
+        let device = openat(
+            CWD,
+            "/dev/fuse",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .unwrap();
+        let mounted = site.serve(device.as_fd()).unwrap();
+        assert!(!site.is_fenced());
+        assert!(mounted.holders().is_empty());
+
+        let other = Site::open("other", &directory.path()).unwrap_err();
+        assert!(matches!(other, MountError::Foreign { .. }), "{other}");
+
+        drop(device);
+        let again = Site::open("m", &directory.path()).unwrap();
+        assert!(again.is_fenced());
+        assert_eq!(fs::metadata(directory.path()).unwrap().ino(), inode);
+
+        mount("none", directory.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        let covered = Site::open("m", &directory.path()).unwrap_err();
+        assert!(matches!(covered, MountError::Foreign { .. }), "{covered}");
+    }
+
+    #[test]
+    fn a_mount_point_inside_is_refused_with_its_path() {
+        let directory = Directory::new();
+        let inner = directory.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        mount("none", &inner, "tmpfs", MountFlags::empty(), None).unwrap();
+        let refused = Site::open("m", &directory.path()).unwrap_err();
+        unmount(&inner, UnmountFlags::empty()).unwrap();
+        assert!(matches!(refused, MountError::Nested { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_holder_is_named_and_killed() {
+        let directory = Directory::new();
+        mount("none", directory.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        let mounts = table::read("self").unwrap();
+        let device = &table::topmost(&mounts, &directory.path()).unwrap().device;
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(directory.path())
+            .spawn()
+            .unwrap();
+        let found = super::super::holder::holders(device);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].pid, sleeper.id());
+        assert_eq!(found[0].holds, "working directory");
+        assert!(kill(&found, Instant::now() + Duration::from_secs(10)));
+        sleeper.wait().unwrap();
     }
 }

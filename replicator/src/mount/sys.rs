@@ -1,40 +1,57 @@
-//! System calls on mounts that have no safe wrapper.
+//! The mount calls that rustix does not have, or not with the arguments needed here.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::io::{Errno, Result};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-/// Makes a detached tree of mounts read-only, or its topmost mount writable (`mount_setattr(2)`, Linux 5.12).
-pub fn set_read_only(tree: BorrowedFd<'_>, is_read_only: bool) -> Result<()> {
-    let attributes = libc::mount_attr {
-        attr_set: if is_read_only { libc::MOUNT_ATTR_RDONLY } else { 0 },
-        attr_clr: if is_read_only { 0 } else { libc::MOUNT_ATTR_RDONLY },
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Clones the mount that `path` ends on, from that directory down, without what is mounted inside. The clone is detached: it
+/// lives as long as the descriptor.
+pub fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(rustix::fs::CWD, path, flags)?)
+}
+
+/// Makes a detached mount read-only, or writable.
+pub fn set_read_only(mount: BorrowedFd<'_>, is_read_only: bool) -> io::Result<()> {
+    let attributes = MountAttributes {
+        set: if is_read_only { MOUNT_ATTR_RDONLY } else { 0 },
+        clear: if is_read_only { 0 } else { MOUNT_ATTR_RDONLY },
         propagation: 0,
-        userns_fd: 0,
+        user_namespace: 0,
     };
-    let flags = libc::AT_EMPTY_PATH | if is_read_only { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is a constant, the structure outlives the call and its true size is passed.
+    // SAFETY: the path is an empty C string, the structure lives through the call and its size is passed.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
-            flags,
+            libc::AT_EMPTY_PATH,
             &raw const attributes,
-            size_of::<libc::mount_attr>(),
+            size_of::<MountAttributes>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
-/// Moves the calling thread, which must have been made for this, into another mount namespace.
-pub fn enter_mount_namespace(namespace: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: only CLONE_FS is unshared; the table of descriptors stays shared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
-    rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))
-}
-
-fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+/// Attaches a detached mount on top of whatever is mounted at `path`.
+pub fn attach(mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(mount, "", rustix::fs::CWD, path, flags)?)
 }

@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
@@ -12,7 +12,7 @@ from telamon.net.addresses import (
     add_address,
     assigned_addresses,
     interface_named,
-    interface_on,
+    interface_with,
     remove_address,
 )
 
@@ -27,12 +27,12 @@ def _ip(command: str) -> list[str]:
     return shown.stdout.splitlines()
 
 
-async def test_the_interface_is_found_by_subnet_and_by_name() -> None:
-    by_subnet = await interface_on(ip_network("10.9.0.0/24"))
-    assert by_subnet == await interface_on(ip_network("fd09::/64"))
-    assert by_subnet == await interface_named("near0")
-    assert by_subnet.is_up
-    assert by_subnet.mac is not None
+async def test_the_interface_is_found_by_its_addresses_and_by_name() -> None:
+    found = await interface_with(ip_address("10.9.0.1"))
+    assert found == await interface_with(ip_address("fd09::1"))
+    assert found == await interface_named("near0")
+    assert found.is_up
+    assert found.mac is not None
 
 
 async def test_loopback_has_nobody_to_tell() -> None:
@@ -42,8 +42,8 @@ async def test_loopback_has_nobody_to_tell() -> None:
 async def test_a_missing_interface_is_an_error_with_a_cure() -> None:
     with pytest.raises(NetworkError, match=r"eth9 does not exist.*cluster\.yaml"):
         await interface_named("eth9")
-    with pytest.raises(NetworkError, match=r"10\.8\.0\.0/24.*cluster\.yaml"):
-        await interface_on(ip_network("10.8.0.0/24"))
+    with pytest.raises(NetworkError, match=r"10\.8\.0\.1.*cluster\.yaml"):
+        await interface_with(ip_address("10.8.0.1"))
 
 
 @pytest.mark.parametrize("address", [V4, V6])

@@ -11,6 +11,7 @@ import pytest
 from fake_replicator import FakeReplicator
 
 from telamon.errors import TimedOutError, UnreachableError
+from telamon.mirror.lineage import ReplicatorRole
 from telamon.replication.client import ReplicatorClient, ReplicatorRefusedError
 from telamon.replication.messages import (
     Configuration,
@@ -18,7 +19,6 @@ from telamon.replication.messages import (
     PeerEvent,
     ReplicatedDirectory,
     ReplicatorEvent,
-    ReplicatorRole,
     RoleEvent,
     TlsFiles,
 )
@@ -177,7 +177,8 @@ async def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_utf8_keeps_its_bytes() -> None:
     odd = Path("/srv/a\udcff b")
-    directory = ReplicatedDirectory(path=odd)
+    directory = ReplicatedDirectory(path=odd, exclude=("a/\udcff/",))
     wire = directory.model_dump(mode="json")
     assert wire["path"] == {"bytes": "L3Nydi9h/yBi"}
+    assert wire["exclude"] == [{"bytes": "YS//Lw=="}]
     assert ReplicatedDirectory.model_validate(wire) == directory

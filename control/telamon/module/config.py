@@ -1,0 +1,144 @@
+"""module.yaml as a model, and how modules fit their cluster and each other.
+
+Invariant: `parse` gives a module that is consistent in itself, or every fault of the text; `relate`
+gives every fault between modules and cluster. Pure: reading files is the rim's.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from telamon.cluster.config import Cluster
+from telamon.configuration.document import Document, read
+from telamon.configuration.fault import Fault, Finding, shown
+from telamon.configuration.model import Parsed, validate
+from telamon.module import farm_config, mirror_config
+from telamon.module.farm_config import FarmModule
+from telamon.module.mirror_config import MirrorModule
+from telamon.module.path import is_inside, printable
+
+AnyModule = MirrorModule | FarmModule
+ParsedModule = Parsed[MirrorModule] | Parsed[FarmModule]
+
+TAKEOVER_FACTOR = 5
+
+
+def parse(text: str, file: str = "module.yaml") -> ParsedModule | tuple[Fault, ...]:
+    """Read module.yaml of any kind."""
+    document = read(text, file)
+    if isinstance(document, tuple):
+        return document
+    match document.value:
+        case {"kind": "mirror"}:
+            return validate(document, MirrorModule, mirror_config.relations)
+        case {"kind": "farm"}:
+            return validate(document, FarmModule, farm_config.relations)
+    return (_unknown_kind(document),)
+
+
+def _unknown_kind(document: Document) -> Fault:
+    if not isinstance(document.value, dict):
+        return document.fault((), "a module.yaml is a mapping: `module: NAME`, `kind: mirror`, …")
+    given = document.value.get("kind")
+    found = "required, and missing" if given is None else f"unknown kind {given!r}"
+    return document.fault(("kind",), f"kind: {found}; known: mirror, farm")
+
+
+def relate(modules: Sequence[ParsedModule], cluster: Cluster) -> tuple[Fault, ...]:
+    """Faults between modules and their cluster, and between the modules."""
+    faults: list[Fault] = []
+    for index, parsed in enumerate(modules):
+        findings = [*_in_cluster(parsed.model, cluster)]
+        if isinstance(parsed.model, MirrorModule):
+            findings += _mirror_in_cluster(parsed.model, cluster)
+        for other in modules[:index]:
+            findings += _between(parsed.model, other.model, cluster)
+        for finding in findings:
+            where = finding.locations[0]
+            message = f"{shown(where)}: {finding.message}"
+            faults.append(parsed.document.fault(where, message))
+    return tuple(faults)
+
+
+def _in_cluster(module: AnyModule, cluster: Cluster) -> Iterator[Finding]:
+    names = [node.name for node in cluster.nodes]
+    for index, node in enumerate(module.nodes):
+        if node not in names:
+            yield Finding(
+                (("nodes", index),), f"{node!r} is not in cluster.yaml; known: {', '.join(names)}"
+            )
+    networks = [network.name for network in cluster.networks]
+    own = {address for node in cluster.nodes for address in node.addresses.values()}
+    for index, virtual in enumerate(module.virtual_ips):
+        if virtual.network not in networks:
+            yield Finding(
+                (("virtual_ips", index, "network"),),
+                f"{virtual.network!r} is not in cluster.yaml; known: {', '.join(networks)}",
+            )
+        elif virtual.interface is None:
+            yield from _reaches(module, cluster, virtual.network, index)
+        if virtual.address.ip in own:
+            yield Finding(
+                (("virtual_ips", index, "address"),),
+                f"{virtual.address.ip} is a node's own address; choose a free one",
+            )
+
+
+def _reaches(module: AnyModule, cluster: Cluster, network: str, index: int) -> Iterator[Finding]:
+    for name in module.nodes:
+        node = cluster.node(name)
+        if node is not None and network not in node.addresses:
+            yield Finding(
+                (("virtual_ips", index, "network"),),
+                f"node {name!r} has no address in {network!r}: give it one, or name an `interface`",
+            )
+
+
+def _mirror_in_cluster(module: MirrorModule, cluster: Cluster) -> Iterator[Finding]:
+    nodes = [node for name in module.nodes if (node := cluster.node(name))]
+    usable = cluster.replication_networks()
+    if len(nodes) == len(module.nodes) and not any(
+        all(network in node.addresses for node in nodes) for network in usable
+    ):
+        yield Finding((("nodes",),), "the two nodes share no network that may carry replication")
+    lost_after = cluster.heartbeat.lost_after
+    timeout = module.replicate.peer_timeout
+    if timeout > lost_after * TAKEOVER_FACTOR:
+        yield Finding(
+            (("replicate", "peer_timeout"),),
+            f"peer_timeout <= {TAKEOVER_FACTOR} * heartbeat.lost_after is broken: {timeout} > "
+            f"{TAKEOVER_FACTOR} * {lost_after}; a takeover waits for the longer of the two",
+        )
+
+
+def _between(module: AnyModule, other: AnyModule, cluster: Cluster) -> Iterator[Finding]:
+    if module.module == other.module:
+        yield Finding((("module",),), f"another module is named {module.module!r} already")
+    taken = {virtual.address.ip for virtual in other.virtual_ips}
+    for index, virtual in enumerate(module.virtual_ips):
+        if virtual.address.ip in taken:
+            yield Finding(
+                (("virtual_ips", index, "address"),),
+                f"{virtual.address.ip} belongs to module {other.module!r} already",
+            )
+    if not set(module.nodes) & set(other.nodes):
+        return
+    if isinstance(module, MirrorModule) and isinstance(other, MirrorModule):
+        yield from _between_mirrors(module, other, cluster)
+
+
+def _between_mirrors(
+    module: MirrorModule, other: MirrorModule, cluster: Cluster
+) -> Iterator[Finding]:
+    port = module.replicate.port or cluster.ports.replication
+    if port == (other.replicate.port or cluster.ports.replication):
+        yield Finding(
+            (("replicate", "port"),),
+            f"port {port} is used by module {other.module!r} on a common node; set another one",
+        )
+    for index, directory in enumerate(module.replicate.directories):
+        for taken in other.replicate.directories:
+            if is_inside(directory.path, taken.path) or is_inside(taken.path, directory.path):
+                yield Finding(
+                    (("replicate", "directories", index, "path"),),
+                    f"{printable(directory.path)} overlaps {printable(taken.path)} of module "
+                    f"{other.module!r}; a directory belongs to one module",
+                )
