@@ -17,6 +17,9 @@ use super::request::Request;
 
 /// Gives requests a meaning. Called by many threads at once.
 pub trait Handler: Send + Sync + 'static {
+    /// Called once in each thread, before its first request.
+    fn thread_started(&self) -> io::Result<()>;
+
     /// `scratch` is the thread's own buffer for an answer's content.
     fn handle(&self, request: &Request<'_>, reply: Reply<'_>, scratch: &mut Vec<u8>);
 
@@ -29,7 +32,7 @@ const IDLE_MAX: usize = 4;
 const THREADS_MAX: usize = 128;
 
 pub struct Session {
-    device: Device,
+    device: Arc<Device>,
     handler: Arc<dyn Handler>,
     idle: AtomicUsize,
     threads: AtomicUsize,
@@ -45,7 +48,7 @@ impl Session {
     }
 
     /// Starts serving.
-    pub fn start(device: Device, handler: Arc<dyn Handler>) -> io::Result<Arc<Session>> {
+    pub fn start(device: Arc<Device>, handler: Arc<dyn Handler>) -> io::Result<Arc<Session>> {
         let session = Arc::new(Session {
             device,
             handler,
@@ -58,11 +61,6 @@ impl Session {
         session.spawn()?;
         session.spawn()?;
         Ok(session)
-    }
-
-    #[must_use]
-    pub fn device(&self) -> &Device {
-        &self.device
     }
 
     /// Waits until every thread has left: no request is being handled any more. False when `timeout` passed first.
@@ -95,6 +93,11 @@ impl Session {
     }
 
     fn work(self: Arc<Self>) {
+        if let Err(error) = self.handler.thread_started() {
+            tracing::error!(%error, "a thread cannot take on its callers' identities: it serves nobody");
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+            return self.leave();
+        }
         let mut buffer = vec![0; BUFFER_LENGTH];
         let mut scratch = Vec::new();
         loop {

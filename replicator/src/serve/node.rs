@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use super::class::Class;
-use super::identity::Identity;
-use crate::capture::Ranges;
+use crate::identity::Identity;
+use super::lock::lock;
+use super::ranges::Ranges;
 use crate::fuse::BackingId;
 
 /// How an object's content is read and written. Fixed at its first open, for as long as the kernel knows the object: cached and
@@ -48,8 +49,6 @@ pub struct Node {
     /// Commits that wait for `order`: the background keeps away.
     pub commits: AtomicU32,
     pub pending: Mutex<Pending>,
-    /// `lost_events` of this inode that were dealt with.
-    pub lost_events: AtomicU64,
     /// A passthrough write may have cleared suid or sgid bits without a word.
     pub has_privilege_bits: AtomicBool,
 }
@@ -60,6 +59,7 @@ pub struct Life {
     pub policy: Option<Policy>,
     pub backing: Option<BackingId>,
     pub file: Option<Arc<File>>,
+    pub is_file_writable: bool,
     pub opens: u32,
     pub writers: u32,
     /// Keeps an object without a name reachable, and its inode number from being used again.
@@ -70,12 +70,16 @@ pub struct Life {
 
 /// Content that changed and is not appended yet.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own sentence")]
 pub struct Pending {
     pub ranges: Ranges,
     /// A shared writable mapping was seen: pages must be written out before they are read, or a later store makes no event.
     pub is_mapped: bool,
+    /// The size changed without a record: it is to be appended with the content.
+    pub is_resized: bool,
     /// The modification time was not appended since the content last changed.
     pub is_touched: bool,
+    /// It stands in the queue of the background.
     pub is_queued: bool,
     pub last_change: Option<Instant>,
 }
@@ -92,7 +96,6 @@ impl Node {
             order: Mutex::default(),
             commits: AtomicU32::new(0),
             pending: Mutex::default(),
-            lost_events: AtomicU64::new(0),
             has_privilege_bits: AtomicBool::new(false),
         }
     }
@@ -129,6 +132,13 @@ impl Node {
 
     pub fn set_standing(&self, standing: Standing) {
         self.standing.store(standing as u8, Ordering::Release);
+    }
+
+    /// Whether something of it is still to be appended.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        let pending = lock(&self.pending);
+        pending.is_touched || pending.is_resized || !pending.ranges.is_empty()
     }
 
     /// Whether changes of this object belong into the journal.

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::class::{Class, Globs};
-use super::identity::{Codec, Identity};
+use crate::identity::{Codec, Identity};
 use super::lock::lock;
 use super::node::{Node, Standing};
 use super::table::Table;
@@ -152,11 +152,11 @@ impl Store {
         if parent.class().is_excluded {
             return Ok(Class { is_excluded: true, is_mapped: false });
         }
-        self.path_of(parent_fd, name).map(|path| self.globs.classify(&path))
+        Store::path_of(parent_fd, name).map(|path| self.globs.classify(&path))
     }
 
     /// The path of a name, relative to the directory.
-    pub fn path_of(&self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub fn path_of(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Errno> {
         // The site is a mount of its own, so its root is "/".
         let mut path = rustix::fs::readlink(magic_path(parent), Vec::new())?.into_bytes();
         if path.last() != Some(&b'/') {

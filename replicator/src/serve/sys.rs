@@ -1,52 +1,10 @@
 //! System calls of the served file system that have no safe wrapper.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::OFlags;
 use rustix::io::{Errno, Result};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, UnshareFlags};
-
-/// `struct file_handle` with room for the longest one.
-#[repr(C)]
-pub struct RawHandle {
-    pub length: u32,
-    pub kind: i32,
-    pub bytes: [u8; RawHandle::LENGTH_MAX],
-}
-
-impl RawHandle {
-    /// `MAX_HANDLE_SZ`.
-    pub const LENGTH_MAX: usize = 128;
-}
-
-/// The file handle of an open object.
-pub fn handle_of(object: BorrowedFd<'_>) -> Result<RawHandle> {
-    let mut handle = RawHandle { length: RawHandle::LENGTH_MAX as u32, kind: 0, bytes: [0; RawHandle::LENGTH_MAX] };
-    let mut mount: libc::c_int = 0;
-    // SAFETY: the handle has the room that `length` promises; every pointer outlives the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_name_to_handle_at,
-            object.as_raw_fd(),
-            c"".as_ptr(),
-            &raw mut handle,
-            &raw mut mount,
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    if result == 0 { Ok(handle) } else { Err(last_error()) }
-}
-
-/// Opens what a handle names on the file system that `mount` lies on.
-pub fn open_handle(mount: BorrowedFd<'_>, handle: &RawHandle, flags: OFlags) -> Result<OwnedFd> {
-    let flags = flags.bits() | OFlags::CLOEXEC.bits();
-    // SAFETY: the handle is complete and outlives the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), std::ptr::from_ref(handle), flags)
-    };
-    descriptor(result)
-}
 
 /// Gives the calling thread a umask of its own, no supplementary groups, and lets it keep its capabilities when it changes
 /// its file system identity: the kernel has already judged the caller.
@@ -60,14 +18,14 @@ pub fn prepare_worker() -> Result<()> {
 /// Sets the calling thread's file system user and group (not those of the whole process, as libc would).
 pub fn set_identity(uid: u32, gid: u32) {
     // SAFETY: both calls take plain numbers and touch the calling thread's credentials only. They report the former value, never
-    // an error; a process with CAP_SETUID and CAP_SETGID is not refused.
+    // an error; a process with `CAP_SETUID` and `CAP_SETGID` is not refused.
     unsafe {
         libc::syscall(libc::SYS_setfsgid, gid);
         libc::syscall(libc::SYS_setfsuid, uid);
     }
 }
 
-/// Runs `call` without CAP_FSETID, so that what the kernel remembers of this thread's credentials may not keep suid bits.
+/// Runs `call` without `CAP_FSETID`, so that what the kernel remembers of this thread's credentials may not keep suid bits.
 pub fn without_fsetid<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = rustix::thread::capabilities(None)?;
     let mut reduced = before;
@@ -106,14 +64,6 @@ pub fn change_mode(path: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the path is terminated and outlives the call.
     let result = unsafe { libc::chmod(path.as_ptr(), mode) };
     if result == 0 { Ok(()) } else { Err(last_error()) }
-}
-
-fn descriptor(result: libc::c_long) -> Result<OwnedFd> {
-    match RawFd::try_from(result) {
-        // SAFETY: the kernel just made this descriptor; nobody else owns it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(last_error()),
-    }
 }
 
 fn last_error() -> Errno {

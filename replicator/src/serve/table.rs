@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::identity::Identity;
+use crate::identity::Identity;
 use super::lock::lock;
 use super::node::{Node, Standing};
 
@@ -25,7 +25,7 @@ impl Table {
 
     fn shard(&self, inode: u64) -> &Mutex<HashMap<u64, Arc<Node>>> {
         // Neighbouring inode numbers fall into different shards.
-        &self.shards[(inode % Self::SHARDS as u64) as usize]
+        &self.shards[usize::try_from(inode % Self::SHARDS as u64).unwrap_or(0)]
     }
 
     #[must_use]
@@ -62,8 +62,8 @@ impl Table {
         (after == 0).then(|| Arc::clone(node))
     }
 
-    /// Removes the node if nothing needs it any more.
-    pub fn release(&self, node: &Arc<Node>) -> bool {
+    /// Removes the node if nothing needs it any more; `last` is done before anybody can find the object anew.
+    pub fn release(&self, node: &Arc<Node>, last: impl FnOnce()) -> bool {
         let mut shard = lock(self.shard(node.identity.inode));
         let is_present = shard.get(&node.identity.inode).is_some_and(|present| Arc::ptr_eq(present, node));
         let is_needed = node.lookups.load(Ordering::Relaxed) > 0 || lock(&node.life).opens > 0 || {
@@ -72,6 +72,7 @@ impl Table {
         };
         if is_present && !is_needed {
             shard.remove(&node.identity.inode);
+            last();
         }
         is_present && !is_needed
     }
@@ -101,11 +102,11 @@ mod tests {
         assert!(table.forget(12, 1).is_none());
         lock(&node.pending).ranges.add(0..1);
         let last = table.forget(12, 1).unwrap();
-        assert!(!table.release(&last), "content is still to be shipped");
+        assert!(!table.release(&last, || ()), "content is still to be shipped");
         assert!(Arc::ptr_eq(&last, &obtain(&table, FILE)), "found again, the same node lives on");
         assert!(table.forget(12, 1).is_some());
         assert!(!lock(&node.pending).ranges.take(1).is_empty());
-        assert!(table.release(&last));
+        assert!(table.release(&last, || ()));
         assert!(table.get(12).is_none());
     }
 
