@@ -1,0 +1,132 @@
+"""A mirror module on the nodes of a lab, handled as an operator would: installed, ordered about,
+watched until it is where it should be.
+
+Every wait has a deadline, and its failure says what was seen last.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from telamon.agent.models import ModuleNodeStatus, Status
+from telamon.errors import RefusedError, TelamonError, TimedOutError
+from telamon.lab.lab import Lab
+from telamon.lab.oracles.exclude import Excludes
+from telamon.lab.oracles.tree import Difference, compare
+
+_POLL_S = 0.1
+_QUERY_TIMEOUT_S = 10.0
+
+PRIM = "PRIM"
+SECOND = "SECOND"
+ALONE = "ALONE"
+WAIT = "WAIT"
+STOP = "STOP"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorInLab:
+    """One module. `directories` are the replicated ones, with what they leave out."""
+
+    lab: Lab
+    module: str
+    directories: Mapping[str, Sequence[str]]
+
+    def install(self, source: Path) -> None:
+        """Installs the module on the cluster from a directory of the machine."""
+        self._telamon(self.lab.spec.nodes[0].name, "module", "install", str(source))
+
+    def order(self, action: str, node: str, *words: str) -> None:
+        """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""
+        self._telamon(node, "module", action, self.module, *words)
+
+    def status(self) -> Mapping[str, ModuleNodeStatus]:
+        """The module on every node, as the node itself sees it; mute nodes are left out."""
+        found = {}
+        for node in self.lab.spec.nodes:
+            if self.lab.record.hosts[node.name] is None:
+                continue
+            try:
+                answer = self.lab.host(node.name).run(
+                    ["telamon", "status", "--json"], timeout_s=_QUERY_TIMEOUT_S
+                )
+            except TelamonError:
+                continue
+            module = Status.model_validate_json(answer.stdout).modules.get(self.module)
+            if module is not None and node.name in module.nodes:
+                found[node.name] = module.nodes[node.name]
+        return found
+
+    def await_states(self, timeout_s: float, **states: str) -> Mapping[str, ModuleNodeStatus]:
+        """Waits until the named nodes are in the given states and ready."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            now = self.status()
+            if all(
+                node in now and now[node].state == state and now[node].ready
+                for node, state in states.items()
+            ):
+                return now
+            if time.monotonic() > deadline:
+                raise TimedOutError(
+                    f"{self.module} is not {_states(states)} after {timeout_s:g} s; {_seen(now)}"
+                )
+            time.sleep(_POLL_S)
+
+    def await_in_step(self, timeout_s: float) -> None:
+        """Waits until the secondary has everything: the link is live and nothing is on its way."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            now = self.status()
+            primaries = [one for one in now.values() if one.state == PRIM]
+            if (
+                len(primaries) == 1
+                and primaries[0].link == "live"
+                and _lag_bytes(primaries[0]) == 0
+            ):
+                return
+            if time.monotonic() > deadline:
+                raise TimedOutError(
+                    f"{self.module} is not in step after {timeout_s:g} s; {_seen(now)}"
+                )
+            time.sleep(_POLL_S)
+
+    def primary(self) -> str:
+        """The node that serves, with a secondary or alone."""
+        serving = [name for name, one in self.status().items() if one.state in (PRIM, ALONE)]
+        if len(serving) != 1:
+            raise RefusedError(
+                f"{self.module} has {len(serving)} primaries: {', '.join(serving) or 'none'}"
+            )
+        return serving[0]
+
+    def differences(self) -> list[Difference]:
+        """What differs between the backing trees of the two nodes, which must hold still."""
+        one, two = (self.lab.host(node.name) for node in self.lab.spec.nodes)
+        return [
+            difference
+            for directory, excludes in self.directories.items()
+            for difference in compare(
+                one.backing(directory), two.backing(directory), Excludes.of(excludes)
+            )
+        ]
+
+    def _telamon(self, node: str, *words: str) -> str:
+        return self.lab.host(node).run(["telamon", *words], timeout_s=120.0).stdout
+
+
+def _lag_bytes(status: ModuleNodeStatus) -> int | None:
+    return None if status.lag is None else status.lag.bytes + status.lag.records
+
+
+def _states(states: Mapping[str, str]) -> str:
+    return ", ".join(f"{state} on {node}" for node, state in states.items())
+
+
+def _seen(now: Mapping[str, ModuleNodeStatus]) -> str:
+    shown = [
+        f"{node} is {one.state} ({one.readiness}, link {one.link}): {one.reason}"
+        for node, one in now.items()
+    ]
+    return "; ".join(shown) or "no node answers"
