@@ -14,7 +14,10 @@ impl<'a> Body<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(Malformed("body too short"))?;
+        let (head, tail) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(Malformed("body too short"))?;
         self.0 = tail;
         Ok(*head)
     }
@@ -40,14 +43,21 @@ impl<'a> Body<'a> {
     }
 
     pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
-        let (head, tail) = self.0.split_at_checked(length).ok_or(Malformed("body too short"))?;
+        let (head, tail) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(Malformed("body too short"))?;
         self.0 = tail;
         Ok(head)
     }
 
     /// Bytes up to a NUL, which is consumed.
     pub fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let end = self.0.iter().position(|&byte| byte == 0).ok_or(Malformed("string without end"))?;
+        let end = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or(Malformed("string without end"))?;
         let text = &self.0[..end];
         self.0 = &self.0[end + 1..];
         Ok(text)

@@ -75,7 +75,11 @@ impl Device {
         const PARTS_MAX: usize = 4;
         let length = OUT_HEADER_LENGTH + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut header = [0_u8; OUT_HEADER_LENGTH];
-        header[..4].copy_from_slice(&u32::try_from(length).map_err(|_| Errno::INVAL)?.to_ne_bytes());
+        header[..4].copy_from_slice(
+            &u32::try_from(length)
+                .map_err(|_| Errno::INVAL)?
+                .to_ne_bytes(),
+        );
         header[4..8].copy_from_slice(&error.to_ne_bytes());
         header[8..].copy_from_slice(&unique.to_ne_bytes());
         let mut slices = [io::IoSlice::new(&[]); PARTS_MAX];

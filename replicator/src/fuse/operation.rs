@@ -35,48 +35,149 @@ pub struct Ownership {
 /// One request without its header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Operation<'a> {
-    Lookup { name: &'a [u8] },
-    Forget { count: u64 },
+    Lookup {
+        name: &'a [u8],
+    },
+    Forget {
+        count: u64,
+    },
     BatchForget(Forgets<'a>),
     GetAttributes,
     Statx,
     SetAttributes(SetAttributes),
     ReadLink,
-    Symlink { name: &'a [u8], target: &'a [u8] },
+    Symlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
     /// `device` as `makedev` of the kernel's 32-bit encoding: (major, minor).
-    MakeNode { name: &'a [u8], ownership: Ownership, device: (u32, u32) },
-    MakeDirectory { name: &'a [u8], ownership: Ownership },
-    Unlink { name: &'a [u8] },
-    RemoveDirectory { name: &'a [u8] },
-    Rename { name: &'a [u8], new_parent: NodeId, new_name: &'a [u8], flags: u32 },
+    MakeNode {
+        name: &'a [u8],
+        ownership: Ownership,
+        device: (u32, u32),
+    },
+    MakeDirectory {
+        name: &'a [u8],
+        ownership: Ownership,
+    },
+    Unlink {
+        name: &'a [u8],
+    },
+    RemoveDirectory {
+        name: &'a [u8],
+    },
+    Rename {
+        name: &'a [u8],
+        new_parent: NodeId,
+        new_name: &'a [u8],
+        flags: u32,
+    },
     /// The header's node is the directory.
-    Link { target: NodeId, name: &'a [u8] },
-    Open { flags: u32, kill_privileges: bool },
-    Create { name: &'a [u8], flags: u32, ownership: Ownership },
+    Link {
+        target: NodeId,
+        name: &'a [u8],
+    },
+    Open {
+        flags: u32,
+        kill_privileges: bool,
+    },
+    Create {
+        name: &'a [u8],
+        flags: u32,
+        ownership: Ownership,
+    },
     /// `O_TMPFILE`; the header's node is the directory.
-    CreateUnnamed { flags: u32, ownership: Ownership },
-    Read { handle: HandleId, offset: u64, size: u32 },
+    CreateUnnamed {
+        flags: u32,
+        ownership: Ownership,
+    },
+    Read {
+        handle: HandleId,
+        offset: u64,
+        size: u32,
+    },
     /// `flags` are those of the open file. `is_cached`: a page of a shared mapping, written back.
-    Write { handle: HandleId, offset: u64, content: &'a [u8], flags: u32, is_cached: bool, kill_privileges: bool },
-    Release { handle: HandleId, flags: u32 },
-    Synchronize { handle: HandleId, data_only: bool },
+    Write {
+        handle: HandleId,
+        offset: u64,
+        content: &'a [u8],
+        flags: u32,
+        is_cached: bool,
+        kill_privileges: bool,
+    },
+    Release {
+        handle: HandleId,
+        flags: u32,
+    },
+    Synchronize {
+        handle: HandleId,
+        data_only: bool,
+    },
     OpenDirectory,
     /// `plus`: every entry with its lookup.
-    ReadDirectory { handle: HandleId, offset: u64, size: u32, plus: bool },
-    ReleaseDirectory { handle: HandleId },
-    SynchronizeDirectory { handle: HandleId, data_only: bool },
+    ReadDirectory {
+        handle: HandleId,
+        offset: u64,
+        size: u32,
+        plus: bool,
+    },
+    ReleaseDirectory {
+        handle: HandleId,
+    },
+    SynchronizeDirectory {
+        handle: HandleId,
+        data_only: bool,
+    },
     Capacity,
-    SetExtended { name: &'a [u8], value: &'a [u8], flags: u32, kill_sgid: bool },
+    SetExtended {
+        name: &'a [u8],
+        value: &'a [u8],
+        flags: u32,
+        kill_sgid: bool,
+    },
     /// `size` 0 asks for the size.
-    GetExtended { name: &'a [u8], size: u32 },
-    ListExtended { size: u32 },
-    RemoveExtended { name: &'a [u8] },
-    Allocate { handle: HandleId, offset: u64, length: u64, mode: u32 },
-    Seek { handle: HandleId, offset: u64, whence: u32 },
-    CopyRange { offset: u64, target: NodeId, target_offset: u64, length: u64 },
-    Control { command: u32, input: &'a [u8], output_size: u32, is_unrestricted: bool },
-    Interrupt { unique: Unique },
-    Initialize { major: u32, minor: u32, max_readahead: u32, flags: u64 },
+    GetExtended {
+        name: &'a [u8],
+        size: u32,
+    },
+    ListExtended {
+        size: u32,
+    },
+    RemoveExtended {
+        name: &'a [u8],
+    },
+    Allocate {
+        handle: HandleId,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    },
+    Seek {
+        handle: HandleId,
+        offset: u64,
+        whence: u32,
+    },
+    CopyRange {
+        offset: u64,
+        target: NodeId,
+        target_offset: u64,
+        length: u64,
+    },
+    Control {
+        command: u32,
+        input: &'a [u8],
+        output_size: u32,
+        is_unrestricted: bool,
+    },
+    Interrupt {
+        unique: Unique,
+    },
+    Initialize {
+        major: u32,
+        minor: u32,
+        max_readahead: u32,
+        flags: u64,
+    },
     Destroy,
     /// Known to nobody here: answered ENOSYS, which the kernel remembers or falls back from.
     Unknown,
@@ -97,7 +198,9 @@ impl<'a> Operation<'a> {
             opcode::OPENDIR => Operation::OpenDirectory,
             opcode::INIT => initialize(body)?,
             opcode::DESTROY => Operation::Destroy,
-            opcode::INTERRUPT => Operation::Interrupt { unique: Unique(body.u64()?) },
+            opcode::INTERRUPT => Operation::Interrupt {
+                unique: Unique(body.u64()?),
+            },
             opcode::SYMLINK..=opcode::LINK | opcode::RENAME2 | opcode::CREATE | opcode::TMPFILE => {
                 Self::parse_name(code, body)?
             }
@@ -109,16 +212,29 @@ impl<'a> Operation<'a> {
     /// Calls that make, remove or move names.
     fn parse_name(code: u32, mut body: Body<'a>) -> Result<Operation<'a>, Malformed> {
         Ok(match code {
-            opcode::SYMLINK => Operation::Symlink { name: body.name()?, target: body.string()? },
+            opcode::SYMLINK => Operation::Symlink {
+                name: body.name()?,
+                target: body.string()?,
+            },
             opcode::MKNOD => {
                 let (mode, device, umask) = (body.u32()?, body.u32()?, body.u32()?);
                 body.skip(4)?;
                 let ownership = Ownership { mode, umask };
-                Operation::MakeNode { name: body.name()?, ownership, device: decode_device(device) }
+                Operation::MakeNode {
+                    name: body.name()?,
+                    ownership,
+                    device: decode_device(device),
+                }
             }
             opcode::MKDIR => {
-                let ownership = Ownership { mode: body.u32()?, umask: body.u32()? };
-                Operation::MakeDirectory { name: body.name()?, ownership }
+                let ownership = Ownership {
+                    mode: body.u32()?,
+                    umask: body.u32()?,
+                };
+                Operation::MakeDirectory {
+                    name: body.name()?,
+                    ownership,
+                }
             }
             opcode::UNLINK => Operation::Unlink { name: body.name()? },
             opcode::RMDIR => Operation::RemoveDirectory { name: body.name()? },
@@ -129,9 +245,17 @@ impl<'a> Operation<'a> {
                     flags = body.u32()?;
                     body.skip(4)?;
                 }
-                Operation::Rename { name: body.name()?, new_parent, new_name: body.name()?, flags }
+                Operation::Rename {
+                    name: body.name()?,
+                    new_parent,
+                    new_name: body.name()?,
+                    flags,
+                }
             }
-            opcode::LINK => Operation::Link { target: NodeId(body.u64()?), name: body.name()? },
+            opcode::LINK => Operation::Link {
+                target: NodeId(body.u64()?),
+                name: body.name()?,
+            },
             opcode::CREATE | opcode::TMPFILE => {
                 let (flags, mode, umask) = (body.u32()?, body.u32()?, body.u32()?);
                 body.skip(4)?;
@@ -139,7 +263,11 @@ impl<'a> Operation<'a> {
                 if code == opcode::TMPFILE {
                     Operation::CreateUnnamed { flags, ownership }
                 } else {
-                    Operation::Create { name: body.name()?, flags, ownership }
+                    Operation::Create {
+                        name: body.name()?,
+                        flags,
+                        ownership,
+                    }
                 }
             }
             _ => Operation::Unknown,
@@ -161,10 +289,15 @@ impl<'a> Operation<'a> {
             opcode::GETXATTR => {
                 let size = body.u32()?;
                 body.skip(4)?;
-                Operation::GetExtended { name: body.string()?, size }
+                Operation::GetExtended {
+                    name: body.string()?,
+                    size,
+                }
             }
             opcode::LISTXATTR => Operation::ListExtended { size: body.u32()? },
-            opcode::REMOVEXATTR => Operation::RemoveExtended { name: body.string()? },
+            opcode::REMOVEXATTR => Operation::RemoveExtended {
+                name: body.string()?,
+            },
             _ => Operation::Unknown,
         })
     }
@@ -173,7 +306,10 @@ impl<'a> Operation<'a> {
     fn parse_open_file(code: u32, mut body: Body<'a>) -> Result<Operation<'a>, Malformed> {
         if code == opcode::OPEN {
             let flags = body.u32()?;
-            return Ok(Operation::Open { flags, kill_privileges: body.u32()? & abi::OPEN_KILL_SUIDGID != 0 });
+            return Ok(Operation::Open {
+                flags,
+                kill_privileges: body.u32()? & abi::OPEN_KILL_SUIDGID != 0,
+            });
         }
         if !matches!(
             code,
@@ -194,12 +330,25 @@ impl<'a> Operation<'a> {
         }
         let handle = HandleId(body.u64()?);
         Ok(match code {
-            opcode::READ => Operation::Read { handle, offset: body.u64()?, size: body.u32()? },
+            opcode::READ => Operation::Read {
+                handle,
+                offset: body.u64()?,
+                size: body.u32()?,
+            },
             opcode::WRITE => write(handle, body)?,
-            opcode::RELEASE => Operation::Release { handle, flags: body.u32()? },
+            opcode::RELEASE => Operation::Release {
+                handle,
+                flags: body.u32()?,
+            },
             opcode::RELEASEDIR => Operation::ReleaseDirectory { handle },
-            opcode::FSYNC => Operation::Synchronize { handle, data_only: is_data_only(body)? },
-            opcode::FSYNCDIR => Operation::SynchronizeDirectory { handle, data_only: is_data_only(body)? },
+            opcode::FSYNC => Operation::Synchronize {
+                handle,
+                data_only: is_data_only(body)?,
+            },
+            opcode::FSYNCDIR => Operation::SynchronizeDirectory {
+                handle,
+                data_only: is_data_only(body)?,
+            },
             opcode::READDIR | opcode::READDIRPLUS => Operation::ReadDirectory {
                 handle,
                 offset: body.u64()?,
@@ -207,14 +356,26 @@ impl<'a> Operation<'a> {
                 plus: code == opcode::READDIRPLUS,
             },
             opcode::IOCTL => control(body)?,
-            opcode::FALLOCATE => {
-                Operation::Allocate { handle, offset: body.u64()?, length: body.u64()?, mode: body.u32()? }
-            }
-            opcode::LSEEK => Operation::Seek { handle, offset: body.u64()?, whence: body.u32()? },
+            opcode::FALLOCATE => Operation::Allocate {
+                handle,
+                offset: body.u64()?,
+                length: body.u64()?,
+                mode: body.u32()?,
+            },
+            opcode::LSEEK => Operation::Seek {
+                handle,
+                offset: body.u64()?,
+                whence: body.u32()?,
+            },
             _ => {
                 let (offset, target) = (body.u64()?, NodeId(body.u64()?));
                 body.skip(8)?;
-                Operation::CopyRange { offset, target, target_offset: body.u64()?, length: body.u64()? }
+                Operation::CopyRange {
+                    offset,
+                    target,
+                    target_offset: body.u64()?,
+                    length: body.u64()?,
+                }
             }
         })
     }
@@ -230,7 +391,9 @@ impl<'a> Forgets<'a> {
     fn parse(mut body: Body<'a>) -> Result<Self, Malformed> {
         let count = body.u32()? as usize;
         body.skip(4)?;
-        let length = count.checked_mul(Self::PAIR).ok_or(Malformed("too many nodes to forget"))?;
+        let length = count
+            .checked_mul(Self::PAIR)
+            .ok_or(Malformed("too many nodes to forget"))?;
         body.bytes(length).map(Forgets)
     }
 }
@@ -261,7 +424,10 @@ fn set_attributes(mut body: Body<'_>) -> Result<SetAttributes, Malformed> {
     let has = |bit: u32| valid & bit != 0;
     let instant = |set: u32, now: u32, seconds: i64, nanoseconds: u32| match (has(set), has(now)) {
         (_, true) => Some(Instant::Now),
-        (true, false) => Some(Instant::At { seconds, nanoseconds }),
+        (true, false) => Some(Instant::At {
+            seconds,
+            nanoseconds,
+        }),
         (false, false) => None,
     };
     Ok(SetAttributes {
@@ -278,8 +444,17 @@ fn set_attributes(mut body: Body<'_>) -> Result<SetAttributes, Malformed> {
 fn initialize<'a>(mut body: Body<'_>) -> Result<Operation<'a>, Malformed> {
     let (major, minor, max_readahead) = (body.u32()?, body.u32()?, body.u32()?);
     let low = u64::from(body.u32()?);
-    let high = if low & abi::init::INIT_EXT != 0 { u64::from(body.u32()?) } else { 0 };
-    Ok(Operation::Initialize { major, minor, max_readahead, flags: high << 32 | low })
+    let high = if low & abi::init::INIT_EXT != 0 {
+        u64::from(body.u32()?)
+    } else {
+        0
+    };
+    Ok(Operation::Initialize {
+        major,
+        minor,
+        max_readahead,
+        flags: high << 32 | low,
+    })
 }
 
 fn write(handle: HandleId, mut body: Body<'_>) -> Result<Operation<'_>, Malformed> {
@@ -303,7 +478,12 @@ fn control(mut body: Body<'_>) -> Result<Operation<'_>, Malformed> {
     body.skip(8)?;
     let (input_size, output_size) = (body.u32()?, body.u32()?);
     let input = body.bytes(input_size as usize)?;
-    Ok(Operation::Control { command, input, output_size, is_unrestricted: flags & UNRESTRICTED != 0 })
+    Ok(Operation::Control {
+        command,
+        input,
+        output_size,
+        is_unrestricted: flags & UNRESTRICTED != 0,
+    })
 }
 
 fn is_data_only(mut body: Body<'_>) -> Result<bool, Malformed> {

@@ -71,8 +71,10 @@ impl Entry {
     pub(super) fn encode(&self) -> [u8; Self::LENGTH] {
         let mut out = Out::<{ Self::LENGTH }>::new();
         out.u64(self.node.0).u64(self.generation);
-        out.u64(self.name_valid.as_secs()).u64(self.attributes_valid.as_secs());
-        out.u32(self.name_valid.subsec_nanos()).u32(self.attributes_valid.subsec_nanos());
+        out.u64(self.name_valid.as_secs())
+            .u64(self.attributes_valid.as_secs());
+        out.u32(self.name_valid.subsec_nanos())
+            .u32(self.attributes_valid.subsec_nanos());
         out.attributes(&self.attributes);
         out.finish()
     }
@@ -133,7 +135,11 @@ pub struct Reply<'d> {
 
 impl<'d> Reply<'d> {
     pub(super) fn new(device: &'d Device, unique: Unique) -> Reply<'d> {
-        Reply { device, unique, is_due: true }
+        Reply {
+            device,
+            unique,
+            is_due: true,
+        }
     }
 
     fn send(mut self, result: Result<&[&[u8]], Errno>) {
@@ -165,7 +171,12 @@ impl<'d> Reply<'d> {
     }
 
     fn array<const N: usize>(self, result: Result<[u8; N], Errno>) {
-        self.bytes(result.as_ref().map(<[u8; N]>::as_slice).map_err(|&errno| errno));
+        self.bytes(
+            result
+                .as_ref()
+                .map(<[u8; N]>::as_slice)
+                .map_err(|&errno| errno),
+        );
     }
 
     pub fn entry(self, result: Result<Entry, Errno>) {
@@ -186,13 +197,18 @@ impl<'d> Reply<'d> {
     pub fn attributes(self, result: Result<(Attributes, Duration), Errno>) {
         self.array(result.map(|(attributes, valid)| {
             let mut out = Out::<104>::new();
-            out.u64(valid.as_secs()).u32(valid.subsec_nanos()).u32(0).attributes(&attributes);
+            out.u64(valid.as_secs())
+                .u32(valid.subsec_nanos())
+                .u32(0)
+                .attributes(&attributes);
             out.finish()
         }));
     }
 
     pub fn statx(self, result: Result<(Attributes, Birth, Duration), Errno>) {
-        self.array(result.map(|(attributes, birth, valid)| encode_statx(&attributes, &birth, valid)));
+        self.array(
+            result.map(|(attributes, birth, valid)| encode_statx(&attributes, &birth, valid)),
+        );
     }
 
     /// The number of bytes written or copied.
@@ -212,9 +228,13 @@ impl<'d> Reply<'d> {
     pub fn capacity(self, result: Result<Capacity, Errno>) {
         self.array(result.map(|capacity| {
             let mut out = Out::<80>::new();
-            out.u64(capacity.blocks).u64(capacity.blocks_free).u64(capacity.blocks_available);
+            out.u64(capacity.blocks)
+                .u64(capacity.blocks_free)
+                .u64(capacity.blocks_available);
             out.u64(capacity.files).u64(capacity.files_free);
-            out.u32(capacity.block_size).u32(capacity.name_max).u32(capacity.fragment_size);
+            out.u32(capacity.block_size)
+                .u32(capacity.name_max)
+                .u32(capacity.fragment_size);
             out.finish()
         }));
     }
@@ -249,14 +269,29 @@ fn pair(first: u32, second: u32) -> [u8; 8] {
 
 fn encode_statx(attributes: &Attributes, birth: &Birth, valid: Duration) -> [u8; 288] {
     let mut out = Out::<288>::new();
-    out.u64(valid.as_secs()).u32(valid.subsec_nanos()).u32(0).u64(0).u64(0);
-    out.u32(birth.mask).u32(attributes.block_size).u64(birth.attributes);
-    out.u32(attributes.links).u32(attributes.uid).u32(attributes.gid);
+    out.u64(valid.as_secs())
+        .u32(valid.subsec_nanos())
+        .u32(0)
+        .u64(0)
+        .u64(0);
+    out.u32(birth.mask)
+        .u32(attributes.block_size)
+        .u64(birth.attributes);
+    out.u32(attributes.links)
+        .u32(attributes.uid)
+        .u32(attributes.gid);
     // Mode has 16 bits here; S_IFMT and permissions fit.
     out.u32(attributes.mode & 0xffff);
-    out.u64(attributes.inode).u64(attributes.size).u64(attributes.blocks);
+    out.u64(attributes.inode)
+        .u64(attributes.size)
+        .u64(attributes.blocks);
     out.u64(birth.attributes_mask);
-    for (seconds, nanoseconds) in [attributes.accessed, birth.born, attributes.changed, attributes.modified] {
+    for (seconds, nanoseconds) in [
+        attributes.accessed,
+        birth.born,
+        attributes.changed,
+        attributes.modified,
+    ] {
         out.i64(seconds).u32(nanoseconds).u32(0);
     }
     out.u32(attributes.device.0).u32(attributes.device.1);
@@ -271,7 +306,10 @@ pub(super) struct Out<const N: usize> {
 
 impl<const N: usize> Out<N> {
     pub(super) fn new() -> Self {
-        Out { bytes: [0; N], length: 0 }
+        Out {
+            bytes: [0; N],
+            length: 0,
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) -> &mut Self {
@@ -303,7 +341,9 @@ impl<const N: usize> Out<N> {
 
     /// `struct fuse_attr`, 88 bytes.
     fn attributes(&mut self, attributes: &Attributes) -> &mut Self {
-        self.u64(attributes.inode).u64(attributes.size).u64(attributes.blocks);
+        self.u64(attributes.inode)
+            .u64(attributes.size)
+            .u64(attributes.blocks);
         let stamps = [attributes.accessed, attributes.modified, attributes.changed];
         for (seconds, _) in stamps {
             self.i64(seconds);
@@ -311,8 +351,13 @@ impl<const N: usize> Out<N> {
         for (_, nanoseconds) in stamps {
             self.u32(nanoseconds);
         }
-        self.u32(attributes.mode).u32(attributes.links).u32(attributes.uid).u32(attributes.gid);
-        self.u32(encode_device(attributes.device)).u32(attributes.block_size).u32(0)
+        self.u32(attributes.mode)
+            .u32(attributes.links)
+            .u32(attributes.uid)
+            .u32(attributes.gid);
+        self.u32(encode_device(attributes.device))
+            .u32(attributes.block_size)
+            .u32(0)
     }
 
     pub(super) fn finish(&self) -> [u8; N] {
@@ -321,4 +366,7 @@ impl<const N: usize> Out<N> {
     }
 }
 
-const _: () = assert!(abi::OUT_HEADER_LENGTH == 16 && Entry::LENGTH == 40 + 88, "layouts of linux/fuse.h");
+const _: () = assert!(
+    abi::OUT_HEADER_LENGTH == 16 && Entry::LENGTH == 40 + 88,
+    "layouts of linux/fuse.h"
+);

@@ -73,7 +73,11 @@ impl Session {
             if left.is_zero() {
                 return false;
             }
-            finished = self.wake.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0;
+            finished = self
+                .wake
+                .wait_timeout(finished, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         true
     }
@@ -83,7 +87,9 @@ impl Session {
         self.threads.fetch_add(1, Ordering::Relaxed);
         // Counted as reading from now on, so that a burst does not spawn one for each request while this one starts.
         self.idle.fetch_add(1, Ordering::Relaxed);
-        let spawned = std::thread::Builder::new().name("fuse".to_owned()).spawn(move || session.work());
+        let spawned = std::thread::Builder::new()
+            .name("fuse".to_owned())
+            .spawn(move || session.work());
         if let Err(error) = spawned {
             self.idle.fetch_sub(1, Ordering::Relaxed);
             self.threads.fetch_sub(1, Ordering::Relaxed);
@@ -130,7 +136,10 @@ impl Session {
 
     fn serve(&self, bytes: &[u8], scratch: &mut Vec<u8>) {
         match Request::parse(bytes) {
-            Ok(request) => self.handler.handle(&request, Reply::new(&self.device, request.unique), scratch),
+            Ok(request) => {
+                self.handler
+                    .handle(&request, Reply::new(&self.device, request.unique), scratch)
+            }
             Err(refused) => {
                 tracing::error!(reason = %refused.reason, "request refused");
                 if let Some(unique) = refused.unique {

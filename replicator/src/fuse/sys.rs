@@ -23,7 +23,11 @@ const fn write_command(number: u64, size: usize) -> u64 {
 
 /// Registers `file`; the kernel keeps its own reference and the calling thread's credentials.
 pub fn backing_open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
-    let map = BackingMap { fd: file.as_raw_fd(), flags: 0, padding: 0 };
+    let map = BackingMap {
+        fd: file.as_raw_fd(),
+        flags: 0,
+        padding: 0,
+    };
     // SAFETY: the command reads one BackingMap, which outlives the call; both descriptors are borrowed, hence open.
     let id = unsafe { libc::ioctl(device.as_raw_fd(), BACKING_OPEN, &raw const map) };
     if id < 0 { Err(last_error()) } else { Ok(id) }
@@ -32,7 +36,11 @@ pub fn backing_open(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32>
 pub fn backing_close(device: BorrowedFd<'_>, id: i32) -> Result<()> {
     // SAFETY: the command reads one 32-bit integer, which outlives the call.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), BACKING_CLOSE, &raw const id) };
-    if result < 0 { Err(last_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(last_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn last_error() -> Errno {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
@@ -36,7 +38,11 @@ impl Tree {
         Ok((attributes(&status), birth, ATTRIBUTES_VALID))
     }
 
-    pub fn set_attributes(&self, node: &Arc<Node>, set: &SetAttributes) -> Result<(Attributes, Duration), Errno> {
+    pub fn set_attributes(
+        &self,
+        node: &Arc<Node>,
+        set: &SetAttributes,
+    ) -> Result<(Attributes, Duration), Errno> {
         if let Some(size) = set.size {
             self.truncate(node, size, set.kill_privileges)?;
         }
@@ -52,7 +58,10 @@ impl Tree {
             sys::change_mode(&magic_path(fd), mode & 0o7777)?;
         }
         if set.accessed.is_some() || set.modified.is_some() {
-            let times = Timestamps { last_access: timespec(set.accessed), last_modification: timespec(set.modified) };
+            let times = Timestamps {
+                last_access: timespec(set.accessed),
+                last_modification: timespec(set.modified),
+            };
             rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH)?;
         }
         let status = status_of(fd, StatxFlags::BASIC_STATS)?;
@@ -73,7 +82,10 @@ impl Tree {
             modified: (set.modified.is_some() || set.size.is_some()).then_some(now.modified),
         };
         if node.is_journalled() && change != Change::default() {
-            self.module.journal.append(&Record::SetAttributes { file: self.store().file_id(node.identity), change });
+            self.module.journal.append(&Record::SetAttributes {
+                file: self.store().file_id(node.identity),
+                change,
+            });
         }
     }
 
@@ -86,11 +98,24 @@ impl Tree {
         }
         let _names = lock(&self.module.namespace);
         let mode = u32::from(status_of(reach.as_fd(), StatxFlags::MODE)?.stx_mode);
-        let kept = mode & 0o7777 & !libc::S_ISUID & !if mode & libc::S_IXGRP == 0 { 0 } else { libc::S_ISGID };
+        let kept = mode
+            & 0o7777
+            & !libc::S_ISUID
+            & !if mode & libc::S_IXGRP == 0 {
+                0
+            } else {
+                libc::S_ISGID
+            };
         sys::change_mode(&magic_path(reach.as_fd()), kept)?;
         if node.is_journalled() {
-            let change = Change { mode: Some(kept), ..Change::default() };
-            self.module.journal.append(&Record::SetAttributes { file: self.store().file_id(node.identity), change });
+            let change = Change {
+                mode: Some(kept),
+                ..Change::default()
+            };
+            self.module.journal.append(&Record::SetAttributes {
+                file: self.store().file_id(node.identity),
+                change,
+            });
         }
         self.forget_attributes(node);
         Ok(())
@@ -98,7 +123,10 @@ impl Tree {
 
     /// The kernel shall ask again before it shows this node's attributes.
     pub fn forget_attributes(&self, node: &Node) {
-        if let Err(error) = self.device.forget_attributes(self.store().node_id(node.identity)) {
+        if let Err(error) = self
+            .device
+            .forget_attributes(self.store().node_id(node.identity))
+        {
             tracing::warn!(%error, "the kernel keeps attributes that changed");
         }
     }
@@ -133,7 +161,8 @@ fn note_privileges(node: &Node, mode: u32) {
 
 /// Suid, or sgid of an executable: bits that a write by somebody else takes away.
 pub fn is_privileged(mode: u32) -> bool {
-    mode & libc::S_ISUID != 0 || mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP
+    mode & libc::S_ISUID != 0
+        || mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP
 }
 
 pub fn attributes(status: &Statx) -> Attributes {
@@ -160,8 +189,20 @@ fn stamp(stamp: &StatxTimestamp) -> Stamp {
 
 fn timespec(instant: Option<Instant>) -> Timespec {
     match instant {
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        Some(Instant::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        Some(Instant::At { seconds, nanoseconds }) => Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
+        None => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        Some(Instant::Now) => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        Some(Instant::At {
+            seconds,
+            nanoseconds,
+        }) => Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds.into(),
+        },
     }
 }

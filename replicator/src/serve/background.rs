@@ -30,7 +30,9 @@ const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// Empties the ring until `stops`.
 pub fn drain_continuously(module: &Module, stops: &AtomicBool) {
-    let Some(capture) = &module.capture else { return };
+    let Some(capture) = &module.capture else {
+        return;
+    };
     while !stops.load(Ordering::Acquire) {
         if let Err(error) = capture.wait(DRAIN_INTERVAL) {
             tracing::error!(%error, "cannot wait for the capture ring");
@@ -71,8 +73,13 @@ impl Module {
         let is_open = lock(&node.life).writers > 0;
         let (is_touched, is_quiet) = {
             let pending = lock(&node.pending);
-            let since = pending.last_change.map_or(Duration::MAX, |change| change.elapsed());
-            (pending.is_touched, pending.ranges.is_empty() && (!is_open || since >= QUIET_AFTER))
+            let since = pending
+                .last_change
+                .map_or(Duration::MAX, |change| change.elapsed());
+            (
+                pending.is_touched,
+                pending.ranges.is_empty() && (!is_open || since >= QUIET_AFTER),
+            )
         };
         if is_touched && is_quiet && !is_left {
             if let Err(errno) = self.append_times(store, node) {
@@ -95,9 +102,19 @@ impl Module {
         }
         let status = status_of(store.reach(node)?.as_fd(), StatxFlags::BASIC_STATS)?;
         let attributes = attributes_of(&status);
-        let mode = node.has_privilege_bits.load(Ordering::Relaxed).then_some(attributes.mode);
-        let change = Change { modified: Some(attributes.modified), mode, ..Change::default() };
-        self.journal.append(&Record::SetAttributes { file: store.file_id(node.identity), change });
+        let mode = node
+            .has_privilege_bits
+            .load(Ordering::Relaxed)
+            .then_some(attributes.mode);
+        let change = Change {
+            modified: Some(attributes.modified),
+            mode,
+            ..Change::default()
+        };
+        self.journal.append(&Record::SetAttributes {
+            file: store.file_id(node.identity),
+            change,
+        });
         Ok(())
     }
 
@@ -118,7 +135,11 @@ impl Module {
     /// Lets the node go if nothing needs it any more.
     pub fn release(&self, store: &Store, node: &Arc<Node>) {
         store.nodes.release(node, || {
-            if let Some(capture) = self.capture.as_ref().filter(|_| lock(&node.life).is_watched) {
+            if let Some(capture) = self
+                .capture
+                .as_ref()
+                .filter(|_| lock(&node.life).is_watched)
+            {
                 capture.unwatch(Module::watch_key(store, node));
             }
         });
@@ -127,7 +148,12 @@ impl Module {
     /// Appends everything, and what is captured meanwhile, until nothing is left. For the end, when nobody writes any more.
     pub fn empty(&self, timeout: Duration) -> Result<(), Errno> {
         let deadline = Instant::now() + timeout;
-        while self.stores.iter().flat_map(|store| store.nodes.all()).any(|node| node.is_dirty()) {
+        while self
+            .stores
+            .iter()
+            .flat_map(|store| store.nodes.all())
+            .any(|node| node.is_dirty())
+        {
             if Instant::now() >= deadline {
                 return Err(Errno::TIMEDOUT);
             }

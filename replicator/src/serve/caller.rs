@@ -43,7 +43,10 @@ impl Identity {
         if is_other {
             sys::set_identity(caller.uid, caller.gid);
         }
-        Identity { is_other, has_group }
+        Identity {
+            is_other,
+            has_group,
+        }
     }
 }
 

@@ -34,7 +34,9 @@ impl Globs {
         Ok(Globs {
             exclude: set(exclude)?,
             mapped: set(mapped)?,
-            positions: anchored.map(|glob| components(glob)).collect::<Result<_, _>>()?,
+            positions: anchored
+                .map(|glob| components(glob))
+                .collect::<Result<_, _>>()?,
             is_empty: exclude.is_empty() && mapped.is_empty(),
         })
     }
@@ -49,14 +51,19 @@ impl Globs {
     #[must_use]
     pub fn classify(&self, path: &[u8]) -> Class {
         let path = Path::new(OsStr::from_bytes(path));
-        Class { is_excluded: self.exclude.is_match(path), is_mapped: self.mapped.is_match(path) }
+        Class {
+            is_excluded: self.exclude.is_match(path),
+            is_mapped: self.mapped.is_match(path),
+        }
     }
 
     /// Whether a glob speaks of paths below this directory by their position, so that moving it could move the boundary.
     #[must_use]
     pub fn reaches_below(&self, directory: &[u8]) -> bool {
-        let path: Vec<&Path> =
-            directory.split(|&byte| byte == b'/').map(|part| Path::new(OsStr::from_bytes(part))).collect();
+        let path: Vec<&Path> = directory
+            .split(|&byte| byte == b'/')
+            .map(|part| Path::new(OsStr::from_bytes(part)))
+            .collect();
         self.positions.iter().any(|glob| {
             let mut parts = glob.iter();
             for component in &path {
@@ -80,7 +87,14 @@ fn set(globs: &[String]) -> Result<GlobSet, globset::Error> {
 }
 
 fn components(glob: &str) -> Result<Vec<GlobMatcher>, globset::Error> {
-    glob.split('/').map(|part| Ok(GlobBuilder::new(part).literal_separator(true).build()?.compile_matcher())).collect()
+    glob.split('/')
+        .map(|part| {
+            Ok(GlobBuilder::new(part)
+                .literal_separator(true)
+                .build()?
+                .compile_matcher())
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -99,7 +113,9 @@ mod tests {
         assert!(excluded("postmaster.pid") && !excluded("sub/postmaster.pid"));
         assert!(excluded("pg_stat_tmp/a/b") && !excluded("pg_stat_tmp"));
         assert!(excluded("x.tmp") && excluded("a/b/x.tmp"));
-        assert!(globs.classify(b"data.lmdb").is_mapped && !globs.classify(b"a/data.lmdb").is_mapped);
+        assert!(
+            globs.classify(b"data.lmdb").is_mapped && !globs.classify(b"a/data.lmdb").is_mapped
+        );
     }
 
     #[test]
@@ -110,9 +126,13 @@ mod tests {
     #[test]
     fn a_directory_that_holds_a_boundary_by_position_is_known() {
         let globs = globs(&["base/*/tmp/**", "**/cache"]);
-        for (path, reaches) in
-            [("base", true), ("base/1", true), ("base/1/tmp", true), ("other", false), ("base/1/x", false)]
-        {
+        for (path, reaches) in [
+            ("base", true),
+            ("base/1", true),
+            ("base/1/tmp", true),
+            ("other", false),
+            ("base/1/x", false),
+        ] {
             assert_eq!(globs.reaches_below(path.as_bytes()), reaches, "{path}");
         }
     }

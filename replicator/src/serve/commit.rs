@@ -22,7 +22,12 @@ use crate::record::{Lsn, Record, Time};
 
 impl Module {
     /// `fsync` or `fdatasync` of a regular file.
-    pub fn commit_file(&self, store: &Store, node: &Arc<Node>, data_only: bool) -> Result<(), Errno> {
+    pub fn commit_file(
+        &self,
+        store: &Store,
+        node: &Arc<Node>,
+        data_only: bool,
+    ) -> Result<(), Errno> {
         let started = Instant::now();
         let file = Module::content(store, node)?;
         if !node.is_journalled() {
@@ -45,23 +50,46 @@ impl Module {
     }
 
     /// What is left of the file, and the commit point behind it.
-    fn append_commit(&self, store: &Store, node: &Arc<Node>, file: &File, data_only: bool) -> Result<Lsn, Errno> {
+    fn append_commit(
+        &self,
+        store: &Store,
+        node: &Arc<Node>,
+        file: &File,
+        data_only: bool,
+    ) -> Result<Lsn, Errno> {
         let _waiting = Waiting::new(node);
         let _order = lock(&node.order);
         self.ship_ordered(store, node, Urgency::Commit)?;
-        let modified = if data_only { None } else { Some(self.settle_time(store, node, file)?) };
+        let modified = if data_only {
+            None
+        } else {
+            Some(self.settle_time(store, node, file)?)
+        };
         let file = store.file_id(node.identity);
-        Ok(self.journal.append(&Record::Sync { file, data_only, modified }))
+        Ok(self.journal.append(&Record::Sync {
+            file,
+            data_only,
+            modified,
+        }))
     }
 
     /// `fsync` of a directory: its records are in the journal already.
-    pub fn commit_directory(&self, store: &Store, node: &Node, directory: &File, data_only: bool) -> Result<(), Errno> {
+    pub fn commit_directory(
+        &self,
+        store: &Store,
+        node: &Node,
+        directory: &File,
+        data_only: bool,
+    ) -> Result<(), Errno> {
         let started = Instant::now();
         if node.class().is_excluded || node.standing() == Standing::Gone {
             return self.check(store, synchronize(directory, data_only));
         }
-        let lsn =
-            self.journal.append(&Record::Sync { file: store.file_id(node.identity), data_only, modified: None });
+        let lsn = self.journal.append(&Record::Sync {
+            file: store.file_id(node.identity),
+            data_only,
+            modified: None,
+        });
         self.journal.flush();
         self.check(store, synchronize(directory, data_only))?;
         self.conclude(lsn, started)
@@ -76,25 +104,17 @@ impl Module {
         let mut last = None;
         for node in nodes.iter().filter(|node| node.is_journalled()) {
             let file = store.file_id(node.identity);
-            last = Some(self.journal.append(&Record::Sync { file, data_only: false, modified: None }));
+            last = Some(self.journal.append(&Record::Sync {
+                file,
+                data_only: false,
+                modified: None,
+            }));
         }
         self.journal.flush();
         for node in nodes {
-            self.check(store, self.synchronize_object(store, node))?;
+            self.check(store, synchronize_object(store, node))?;
         }
         last.map_or(Ok(()), |lsn| self.conclude(lsn, started))
-    }
-
-    /// Symbolic links and special files cannot be synchronised by themselves.
-    fn synchronize_object(&self, store: &Store, node: &Node) -> Result<(), Errno> {
-        if node.is_regular() {
-            return synchronize(&*Module::content(store, node)?, false);
-        }
-        if node.is_directory() {
-            let directory = store.open(node.identity, OFlags::RDONLY | OFlags::DIRECTORY)?;
-            return rustix::fs::fsync(directory);
-        }
-        rustix::fs::syncfs(store.site.root())
     }
 
     fn conclude(&self, lsn: Lsn, started: Instant) -> Result<(), Errno> {
@@ -115,5 +135,21 @@ impl Module {
 }
 
 fn synchronize(file: &File, data_only: bool) -> Result<(), Errno> {
-    if data_only { rustix::fs::fdatasync(file) } else { rustix::fs::fsync(file) }
+    if data_only {
+        rustix::fs::fdatasync(file)
+    } else {
+        rustix::fs::fsync(file)
+    }
+}
+
+/// Symbolic links and special files cannot be synchronised by themselves.
+fn synchronize_object(store: &Store, node: &Node) -> Result<(), Errno> {
+    if node.is_regular() {
+        return synchronize(&*Module::content(store, node)?, false);
+    }
+    if node.is_directory() {
+        let directory = store.open(node.identity, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        return rustix::fs::fsync(directory);
+    }
+    rustix::fs::syncfs(store.site.root())
 }

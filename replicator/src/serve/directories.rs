@@ -22,7 +22,10 @@ impl Tree {
             flags | OFlags::CLOEXEC,
             rustix::fs::Mode::empty(),
         )?;
-        Ok(Opened { handle: self.keep_directory(File::from(directory)), served: Served::Cached })
+        Ok(Opened {
+            handle: self.keep_directory(File::from(directory)),
+            served: Served::Cached,
+        })
     }
 
     /// Fills `bytes` with entries from `offset` on. With `plus` each comes with its lookup, which the kernel will forget one day:
@@ -54,7 +57,10 @@ impl Tree {
                 is_complete = false;
                 break;
             }
-            let looked_up = match plus.then(|| self.entry_for_listing(node, &directory.file, name)).transpose() {
+            let looked_up = match plus
+                .then(|| self.entry_for_listing(node, &directory.file, name))
+                .transpose()
+            {
                 Ok(looked_up) => looked_up,
                 // What was looked up before must reach the kernel: it will be asked to forget it.
                 Err(_) if next != offset => {
@@ -65,7 +71,12 @@ impl Tree {
             };
             next = entry.next_entry_cookie();
             let kind = kind_of(entry.file_type());
-            let name = Name { name, inode: entry.ino(), next_offset: next, kind };
+            let name = Name {
+                name,
+                inode: entry.ino(),
+                next_offset: next,
+                kind,
+            };
             listing.add(name, looked_up.as_ref().map(Option::as_ref));
         }
         // Entries read ahead and not told are read again.
@@ -76,7 +87,12 @@ impl Tree {
     }
 
     /// `None` for the dots, for a name that is gone meanwhile, and for a mount point, which a lookup will refuse.
-    fn entry_for_listing(&self, node: &Node, directory: &File, name: &[u8]) -> Result<Option<Entry>, Errno> {
+    fn entry_for_listing(
+        &self,
+        node: &Node,
+        directory: &File,
+        name: &[u8],
+    ) -> Result<Option<Entry>, Errno> {
         if name == b"." || name == b".." {
             return Ok(None);
         }
@@ -87,9 +103,15 @@ impl Tree {
         }
     }
 
-    pub fn synchronize_directory(&self, node: &Node, handle: HandleId, data_only: bool) -> Result<(), Errno> {
+    pub fn synchronize_directory(
+        &self,
+        node: &Node,
+        handle: HandleId,
+        data_only: bool,
+    ) -> Result<(), Errno> {
         let directory = self.directory(handle)?;
-        self.module.commit_directory(self.store(), node, &directory.file, data_only)
+        self.module
+            .commit_directory(self.store(), node, &directory.file, data_only)
     }
 }
 

@@ -45,11 +45,20 @@ impl Tree {
         }
         if node.is_journalled() {
             let file = self.store().file_id(node.identity);
-            self.module.journal.append(&Record::SetExtended { file, name: name.into(), value: value.into() });
+            self.module.journal.append(&Record::SetExtended {
+                file,
+                name: name.into(),
+                value: value.into(),
+            });
             if is_access {
                 let mode = u32::from(status_of(reach.as_fd(), StatxFlags::MODE)?.stx_mode) & 0o7777;
-                let change = Change { mode: Some(mode), ..Change::default() };
-                self.module.journal.append(&Record::SetAttributes { file, change });
+                let change = Change {
+                    mode: Some(mode),
+                    ..Change::default()
+                };
+                self.module
+                    .journal
+                    .append(&Record::SetAttributes { file, change });
             }
         }
         Ok(())
@@ -61,12 +70,22 @@ impl Tree {
         rustix::fs::removexattr(magic_path(reach.as_fd()), name)?;
         if node.is_journalled() {
             let file = self.store().file_id(node.identity);
-            self.module.journal.append(&Record::RemoveExtended { file, name: name.into() });
+            self.module.journal.append(&Record::RemoveExtended {
+                file,
+                name: name.into(),
+            });
         }
         Ok(())
     }
 
-    pub fn get_extended(&self, node: &Node, name: &[u8], size: u32, reply: Reply<'_>, scratch: &mut Vec<u8>) {
+    pub fn get_extended(
+        &self,
+        node: &Node,
+        name: &[u8],
+        size: u32,
+        reply: Reply<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
         let result = self.store().reach(node).and_then(|reach| {
             scratch.resize(size as usize, 0);
             rustix::fs::getxattr(magic_path(reach.as_fd()), name, &mut scratch[..])
@@ -74,17 +93,32 @@ impl Tree {
         answer(self.checked(result), size, reply, scratch);
     }
 
-    pub fn list_extended(&self, node: &Node, size: u32, caller: &Caller, reply: Reply<'_>, scratch: &mut Vec<u8>) {
+    pub fn list_extended(
+        &self,
+        node: &Node,
+        size: u32,
+        caller: &Caller,
+        reply: Reply<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
         let result = self.store().reach(node).and_then(|reach| {
             scratch.resize(LIST_MAX, 0);
             let length = rustix::fs::listxattr(magic_path(reach.as_fd()), &mut scratch[..])?;
             scratch.truncate(length);
             if caller.uid != 0 {
                 // The backing file system shows these to us; it would not have shown them to him.
-                *scratch = names(scratch).filter(|name| !name.starts_with(b"trusted.")).flatten().copied().collect();
+                *scratch = names(scratch)
+                    .filter(|name| !name.starts_with(b"trusted."))
+                    .flatten()
+                    .copied()
+                    .collect();
             }
             let fits = size == 0 || scratch.len() <= size as usize;
-            if fits { Ok(scratch.len()) } else { Err(Errno::RANGE) }
+            if fits {
+                Ok(scratch.len())
+            } else {
+                Err(Errno::RANGE)
+            }
         });
         answer(self.checked(result), size, reply, scratch);
     }
@@ -101,7 +135,9 @@ impl Tree {
         if REFUSED.contains(&command) {
             return reply.control(Err(Errno::OPNOTSUPP));
         }
-        let known = CONTROLS.iter().find(|(known, length)| *known == command && output_size as usize >= *length);
+        let known = CONTROLS
+            .iter()
+            .find(|(known, length)| *known == command && output_size as usize >= *length);
         let (false, Some(&(_, length))) = (is_unrestricted, known) else {
             return reply.control(Err(Errno::NOTTY));
         };
@@ -110,7 +146,10 @@ impl Tree {
         bytes[..given].copy_from_slice(&input[..given]);
         let result = self
             .store()
-            .open(node.identity, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME)
+            .open(
+                node.identity,
+                OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOATIME,
+            )
             .and_then(|file| sys::control(file.as_fd(), command, &mut bytes));
         let output = &bytes[..(output_size as usize).min(sys::CONTROL_LENGTH)];
         reply.control(self.checked(result).map(|()| output));

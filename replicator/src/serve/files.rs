@@ -25,16 +25,27 @@ const DATA_SYNC: u32 = libc::O_DSYNC.unsigned_abs();
 const FULL_SYNC: u32 = libc::O_SYNC.unsigned_abs() & !DATA_SYNC;
 
 impl Tree {
-    pub fn open(&self, node: &Arc<Node>, flags: u32, kill_privileges: bool) -> Result<Opened, Errno> {
+    pub fn open(
+        &self,
+        node: &Arc<Node>,
+        flags: u32,
+        kill_privileges: bool,
+    ) -> Result<Opened, Errno> {
         let opened = self.admit(node, flags, None)?;
         if flags & libc::O_TRUNC.unsigned_abs() != 0 {
-            self.truncate(node, 0, kill_privileges).inspect_err(|_| self.close(node, flags))?;
+            self.truncate(node, 0, kill_privileges)
+                .inspect_err(|_| self.close(node, flags))?;
         }
         Ok(opened)
     }
 
     /// Counts one more open, and decides at the first one how the file's content is served. `fresh` is the file, if it was just made.
-    pub fn admit(&self, node: &Arc<Node>, flags: u32, fresh: Option<OwnedFd>) -> Result<Opened, Errno> {
+    pub fn admit(
+        &self,
+        node: &Arc<Node>,
+        flags: u32,
+        fresh: Option<OwnedFd>,
+    ) -> Result<Opened, Errno> {
         if !node.is_regular() {
             return Err(Errno::INVAL);
         }
@@ -47,7 +58,10 @@ impl Tree {
         };
         life.opens += 1;
         life.writers += u32::from(is_writer);
-        Ok(Opened { handle: HandleId(self.store().node_id(node.identity).0), served })
+        Ok(Opened {
+            handle: HandleId(self.store().node_id(node.identity).0),
+            served,
+        })
     }
 
     /// Opens by the kernel itself, or settles for relaying if this is the file's first open and that cannot be.
@@ -63,20 +77,29 @@ impl Tree {
         let backing = if let Some(backing) = life.backing {
             backing
         } else {
-                let file = fresh.map_or_else(|| self.store().open(node.identity, OFlags::RDWR | OFlags::NONBLOCK), Ok);
-                let refused = matches!(file, Err(Errno::PERM | Errno::ACCESS | Errno::TXTBSY | Errno::ROFS));
-                if is_first && (refused || !self.may_pass_through(node, file.as_ref().ok())?) {
-                    return self.open_relayed(node, life, is_writer, file.ok());
+            let file = fresh.map_or_else(
+                || {
+                    self.store()
+                        .open(node.identity, OFlags::RDWR | OFlags::NONBLOCK)
+                },
+                Ok,
+            );
+            let refused = matches!(
+                file,
+                Err(Errno::PERM | Errno::ACCESS | Errno::TXTBSY | Errno::ROFS)
+            );
+            if is_first && (refused || !self.may_pass_through(node, file.as_ref().ok())?) {
+                return self.open_relayed(node, life, is_writer, file.ok());
+            }
+            let file = file?;
+            match sys::without_fsetid(|| self.device.open_backing(file.as_fd())) {
+                Ok(backing) => *life.backing.insert(backing),
+                Err(errno) if is_first => {
+                    tracing::warn!(%errno, "the kernel does not take this file for passthrough; it is relayed");
+                    return self.open_relayed(node, life, is_writer, Some(file));
                 }
-                let file = file?;
-                match sys::without_fsetid(|| self.device.open_backing(file.as_fd())) {
-                    Ok(backing) => *life.backing.insert(backing),
-                    Err(errno) if is_first => {
-                        tracing::warn!(%errno, "the kernel does not take this file for passthrough; it is relayed");
-                        return self.open_relayed(node, life, is_writer, Some(file));
-                    }
-                    Err(errno) => return Err(errno),
-                }
+                Err(errno) => return Err(errno),
+            }
         };
         if is_writer && !is_excluded && !life.is_watched {
             self.watch(node, life)?;
@@ -87,13 +110,23 @@ impl Tree {
             SyncMode::Always => true,
             SyncMode::Async => false,
         };
-        Ok(if commits && is_writer && !is_excluded { Served::Direct(backing) } else { Served::Passthrough(backing) })
+        Ok(if commits && is_writer && !is_excluded {
+            Served::Direct(backing)
+        } else {
+            Served::Passthrough(backing)
+        })
     }
 
     fn may_pass_through(&self, node: &Node, file: Option<&OwnedFd>) -> Result<bool, Errno> {
         let class = node.class();
-        let passes = if class.is_excluded { self.passes_excluded_through } else { self.passes_through };
-        let Some(file) = file.filter(|_| passes && !class.is_mapped) else { return Ok(false) };
+        let passes = if class.is_excluded {
+            self.passes_excluded_through
+        } else {
+            self.passes_through
+        };
+        let Some(file) = file.filter(|_| passes && !class.is_mapped) else {
+            return Ok(false);
+        };
         // The kernel keeps suid bits in passthrough until somebody tells it; relayed writes say whose they are.
         let mode = u32::from(status_of(file.as_fd(), StatxFlags::MODE)?.stx_mode);
         Ok(!is_privileged(mode) && !self.module.has_learned(self.store().file_id(node.identity)))
@@ -101,7 +134,9 @@ impl Tree {
 
     /// From here on writes to the node make events.
     fn watch(&self, node: &Node, life: &mut Life) -> Result<(), Errno> {
-        let Some(capture) = &self.module.capture else { return Err(Errno::NOTSUP) };
+        let Some(capture) = &self.module.capture else {
+            return Err(Errno::NOTSUP);
+        };
         let key = Module::watch_key(self.store(), node);
         capture.watch(key, self.store().index).map_err(|error| {
             tracing::error!(%error, inode = node.identity.inode, "a file cannot be watched, so it is not opened for writing");
@@ -133,11 +168,15 @@ impl Tree {
 
     /// For reading and writing if that can be, so that later opens share it.
     fn open_backing_file(&self, node: &Node, is_writer: bool) -> Result<(OwnedFd, bool), Errno> {
-        match self.store().open(node.identity, OFlags::RDWR | OFlags::NONBLOCK) {
+        match self
+            .store()
+            .open(node.identity, OFlags::RDWR | OFlags::NONBLOCK)
+        {
             Ok(file) => Ok((file, true)),
-            Err(_) if !is_writer => {
-                self.store().open(node.identity, OFlags::RDONLY | OFlags::NONBLOCK).map(|file| (file, false))
-            }
+            Err(_) if !is_writer => self
+                .store()
+                .open(node.identity, OFlags::RDONLY | OFlags::NONBLOCK)
+                .map(|file| (file, false)),
             Err(errno) => Err(errno),
         }
     }
@@ -158,7 +197,13 @@ impl Tree {
         }
     }
 
-    pub fn read(&self, node: &Node, offset: u64, size: u32, scratch: &mut Vec<u8>) -> Result<(), Errno> {
+    pub fn read(
+        &self,
+        node: &Node,
+        offset: u64,
+        size: u32,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
         let file = Module::content(self.store(), node)?;
         scratch.resize(size as usize, 0);
         let mut filled = 0;
@@ -176,7 +221,15 @@ impl Tree {
 
     /// A write that reached this process: what is written is in hand, so it is appended as it is.
     pub fn write(&self, node: &Arc<Node>, operation: &Operation<'_>) -> Result<u32, Errno> {
-        let Operation::Write { offset, content, flags, is_cached, kill_privileges, .. } = *operation else {
+        let Operation::Write {
+            offset,
+            content,
+            flags,
+            is_cached,
+            kill_privileges,
+            ..
+        } = *operation
+        else {
             return Err(Errno::INVAL);
         };
         let written = self.checked(self.write_ordered(node, offset, content))?;
@@ -211,26 +264,47 @@ impl Tree {
             }
         }
         if node.is_journalled() && self.module.journal.ships() {
-            self.module.append_content(self.store().file_id(node.identity), offset, &content[..done]);
+            self.module.append_content(
+                self.store().file_id(node.identity),
+                offset,
+                &content[..done],
+            );
             let mut pending = lock(&node.pending);
-            self.module.touch(self.store(), node, &mut pending, Instant::now());
+            self.module
+                .touch(self.store(), node, &mut pending, Instant::now());
         }
         u32::try_from(done).map_err(|_| Errno::INVAL)
     }
 
-    pub fn truncate(&self, node: &Arc<Node>, size: u64, kill_privileges: bool) -> Result<(), Errno> {
+    pub fn truncate(
+        &self,
+        node: &Arc<Node>,
+        size: u64,
+        kill_privileges: bool,
+    ) -> Result<(), Errno> {
         // What was written beyond the new end is not to be read there.
         self.module.drain();
         let file = Module::content(self.store(), node)?;
         {
             let _order = lock(&node.order);
             rustix::fs::ftruncate(&file, size)?;
-            self.append_shape(node, &Record::Truncate { file: self.store().file_id(node.identity), size });
+            self.append_shape(
+                node,
+                &Record::Truncate {
+                    file: self.store().file_id(node.identity),
+                    size,
+                },
+            );
             let mut pending = lock(&node.pending);
             pending.ranges.remove(size..u64::MAX);
-            self.module.touch(self.store(), node, &mut pending, Instant::now());
+            self.module
+                .touch(self.store(), node, &mut pending, Instant::now());
         }
-        if kill_privileges { self.kill_privileges(node) } else { Ok(()) }
+        if kill_privileges {
+            self.kill_privileges(node)
+        } else {
+            Ok(())
+        }
     }
 
     pub fn allocate(
@@ -245,9 +319,23 @@ impl Tree {
         let keep_size = flags.contains(FallocateFlags::KEEP_SIZE);
         let id = self.store().file_id(node.identity);
         let record = match flags - FallocateFlags::KEEP_SIZE {
-            rest if rest.is_empty() => Record::Allocate { file: id, offset, length, keep_size },
-            FallocateFlags::PUNCH_HOLE => Record::Punch { file: id, offset, length },
-            FallocateFlags::ZERO_RANGE => Record::Zero { file: id, offset, length, keep_size },
+            rest if rest.is_empty() => Record::Allocate {
+                file: id,
+                offset,
+                length,
+                keep_size,
+            },
+            FallocateFlags::PUNCH_HOLE => Record::Punch {
+                file: id,
+                offset,
+                length,
+            },
+            FallocateFlags::ZERO_RANGE => Record::Zero {
+                file: id,
+                offset,
+                length,
+                keep_size,
+            },
             _ => return Err(Errno::OPNOTSUPP),
         };
         self.module.drain();
@@ -260,7 +348,8 @@ impl Tree {
             if !matches!(record, Record::Allocate { .. }) {
                 pending.ranges.remove(offset..offset.saturating_add(length));
             }
-            self.module.touch(self.store(), node, &mut pending, Instant::now());
+            self.module
+                .touch(self.store(), node, &mut pending, Instant::now());
         }
         self.kill_for(node, caller)
     }
@@ -274,7 +363,11 @@ impl Tree {
 
     /// For calls that the kernel sends without saying whether the caller keeps privileges: only root does.
     fn kill_for(&self, node: &Arc<Node>, caller: &Caller) -> Result<(), Errno> {
-        if caller.uid == 0 { Ok(()) } else { self.kill_privileges(node) }
+        if caller.uid == 0 {
+            Ok(())
+        } else {
+            self.kill_privileges(node)
+        }
     }
 
     pub fn seek(&self, node: &Node, offset: u64, whence: u32) -> Result<u64, Errno> {
@@ -303,11 +396,19 @@ impl Tree {
         let length = usize::try_from(length.min(LENGTH_MAX)).map_err(|_| Errno::INVAL)?;
         let copied = {
             let _order = lock(&target.order);
-            let copied =
-                rustix::fs::copy_file_range(&from, Some(&mut start), &to, Some(&mut target_start), length)?;
+            let copied = rustix::fs::copy_file_range(
+                &from,
+                Some(&mut start),
+                &to,
+                Some(&mut target_start),
+                length,
+            )?;
             let mut pending = lock(&target.pending);
-            pending.ranges.add(target_offset..target_offset + copied as u64);
-            self.module.touch(self.store(), target, &mut pending, Instant::now());
+            pending
+                .ranges
+                .add(target_offset..target_offset + copied as u64);
+            self.module
+                .touch(self.store(), target, &mut pending, Instant::now());
             copied
         };
         self.kill_for(target, caller)?;

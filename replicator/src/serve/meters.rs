@@ -45,7 +45,11 @@ impl Meters {
         let mut sorted: Vec<u32> = (0..count).map(at).collect();
         sorted.sort_unstable();
         let quantile = |percent: usize| duration(sorted[(count - 1) * percent / 100]);
-        CommitLatency { last: duration(at((next - 1) % KEPT)), p50: quantile(50), p99: quantile(99) }
+        CommitLatency {
+            last: duration(at((next - 1) % KEPT)),
+            p50: quantile(50),
+            p99: quantile(99),
+        }
     }
 }
 
@@ -65,7 +69,10 @@ mod tests {
             meters.committed(duration(microseconds));
         }
         let latency = meters.latency();
-        assert_eq!((latency.last, latency.p50, latency.p99), (duration(1), duration(50), duration(99)));
+        assert_eq!(
+            (latency.last, latency.p50, latency.p99),
+            (duration(1), duration(50), duration(99))
+        );
         (0..KEPT).for_each(|_| meters.committed(duration(7)));
         assert_eq!(meters.latency().p99, duration(7));
     }

@@ -70,7 +70,10 @@ pub enum ServeError {
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error("a glob below {} cannot be used: {source}", path.display())]
-    Glob { path: PathBuf, source: globset::Error },
+    Glob {
+        path: PathBuf,
+        source: globset::Error,
+    },
     #[error(
         "{} lies on a file system whose objects cannot be named for good ({source}): use ext4, xfs, btrfs or tmpfs",
         path.display()
@@ -147,12 +150,20 @@ impl Served {
             for mount in self.present() {
                 let holders = mount.mounted.holders();
                 if !holders.is_empty() {
-                    return Err(MountError::Busy { path: mount.mounted.path().to_owned(), holders }.into());
+                    return Err(MountError::Busy {
+                        path: mount.mounted.path().to_owned(),
+                        holders,
+                    }
+                    .into());
                 }
             }
         }
         for mount in self.present() {
-            if force { mount.mounted.unmount_by_force(timeout)? } else { mount.mounted.unmount()? }
+            if force {
+                mount.mounted.unmount_by_force(timeout)?
+            } else {
+                mount.mounted.unmount()?
+            }
             mount.is_present.store(false, Ordering::Release);
         }
         for mount in &self.mounts {
@@ -162,7 +173,9 @@ impl Served {
             }
         }
         self.end_background();
-        self.module.empty(timeout).map_err(|errno| ServeError::Unfinished(errno.into()))
+        self.module
+            .empty(timeout)
+            .map_err(|errno| ServeError::Unfinished(errno.into()))
     }
 
     /// A picture of this moment; never waits for a lock that is held during I/O.
@@ -189,21 +202,33 @@ impl Served {
     }
 
     fn present(&self) -> impl Iterator<Item = &Mount> {
-        self.mounts.iter().filter(|mount| mount.is_present.load(Ordering::Acquire))
+        self.mounts
+            .iter()
+            .filter(|mount| mount.is_present.load(Ordering::Acquire))
     }
 
     fn start_background(&self) -> Result<(), ServeError> {
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|source| {
-                ServeError::Fuse { path: self.module.stores[0].site.path().to_owned(), source }
-            })?;
+            let thread = std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|source| ServeError::Fuse {
+                    path: self.module.stores[0].site.path().to_owned(),
+                    source,
+                })?;
             lock(&self.threads).push(thread);
             Ok::<(), ServeError>(())
         };
         let (module, stops) = (Arc::clone(&self.module), Arc::clone(&self.stops));
-        spawn("drain", Box::new(move || background::drain_continuously(&module, &stops)))?;
+        spawn(
+            "drain",
+            Box::new(move || background::drain_continuously(&module, &stops)),
+        )?;
         let module = Arc::clone(&self.module);
-        spawn("ship", Box::new(move || background::ship_continuously(&module)))
+        spawn(
+            "ship",
+            Box::new(move || background::ship_continuously(&module)),
+        )
     }
 
     fn end_background(&self) {
@@ -239,19 +264,37 @@ impl Mount {
 
 fn mount(module: &Arc<Module>, index: usize) -> Result<Mount, ServeError> {
     let site = &module.stores[index].site;
-    let failed = |source| ServeError::Fuse { path: site.path().to_owned(), source };
+    let failed = |source| ServeError::Fuse {
+        path: site.path().to_owned(),
+        source,
+    };
     let device = Arc::new(Device::open().map_err(failed)?);
     let mounted = site.serve(device.as_fd())?;
     let is_present = Arc::new(AtomicBool::new(true));
     let started = Session::negotiate(&device).and_then(|negotiated| {
         let gone = Arc::clone(&is_present);
         let ended = Box::new(move || gone.store(false, Ordering::Release));
-        let tree = Tree::new(Arc::clone(module), index, Arc::clone(&device), negotiated.has_passthrough(), ended);
-        let mode = if tree.passes_through { Mode::Passthrough } else { Mode::Relay };
+        let tree = Tree::new(
+            Arc::clone(module),
+            index,
+            Arc::clone(&device),
+            negotiated.has_passthrough(),
+            ended,
+        );
+        let mode = if tree.passes_through {
+            Mode::Passthrough
+        } else {
+            Mode::Relay
+        };
         Session::start(device, Arc::new(tree)).map(|session| (session, mode))
     });
     match started {
-        Ok((session, mode)) => Ok(Mount { mounted, session, mode, is_present }),
+        Ok((session, mode)) => Ok(Mount {
+            mounted,
+            session,
+            mode,
+            is_present,
+        }),
         Err(source) => {
             mounted.cut()?;
             Err(failed(source))
@@ -263,10 +306,18 @@ fn open_stores(config: &Config) -> Result<Vec<Store>, ServeError> {
     let mut stores = Vec::new();
     for (index, directory) in (0..).zip(&config.directories) {
         let path = || directory.site.path().to_owned();
-        let globs = Globs::new(&directory.exclude, &directory.mapped)
-            .map_err(|source| ServeError::Glob { path: path(), source })?;
-        let store = Store::new(index, Arc::clone(&directory.site), globs)
-            .map_err(|errno| ServeError::FileSystem { path: path(), source: errno.into() })?;
+        let globs = Globs::new(&directory.exclude, &directory.mapped).map_err(|source| {
+            ServeError::Glob {
+                path: path(),
+                source,
+            }
+        })?;
+        let store = Store::new(index, Arc::clone(&directory.site), globs).map_err(|errno| {
+            ServeError::FileSystem {
+                path: path(),
+                source: errno.into(),
+            }
+        })?;
         stores.push(store);
     }
     Ok(stores)
@@ -274,7 +325,9 @@ fn open_stores(config: &Config) -> Result<Vec<Store>, ServeError> {
 
 /// Without the capture every write is relayed, and the reason is told.
 fn open_capture(config: &Config, observer: &dyn Observer) -> (Option<Capture>, String) {
-    let Some(pins) = &config.capture else { return (None, String::new()) };
+    let Some(pins) = &config.capture else {
+        return (None, String::new());
+    };
     match Capture::open(pins) {
         Ok(capture) => (Some(capture), String::new()),
         Err(error) => {
@@ -287,9 +340,15 @@ fn open_capture(config: &Config, observer: &dyn Observer) -> (Option<Capture>, S
 
 /// sync(2) and syncfs go past this process: at least they are counted.
 fn watch_file_systems(module: &Module, config: &Config) {
-    let Some(capture) = &module.capture else { return };
+    let Some(capture) = &module.capture else {
+        return;
+    };
     for (store, directory) in module.stores.iter().zip(&config.directories) {
-        let file_system = Watched { inode: 0, device: store.device, generation: 0 };
+        let file_system = Watched {
+            inode: 0,
+            device: store.device,
+            generation: 0,
+        };
         if let Err(error) = capture.watch(file_system, store.index) {
             tracing::warn!(path = %directory.site.path().display(), %error, "sync(2) is not counted");
         }
@@ -299,7 +358,13 @@ fn watch_file_systems(module: &Module, config: &Config) {
 /// Each open file that is written needs a descriptor here.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    ) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -73,7 +73,9 @@ impl Module {
         if event.kind == Kind::Sync {
             return self.note_sync(event.file);
         }
-        let Some((store, node)) = self.find(event.file) else { return };
+        let Some((store, node)) = self.find(event.file) else {
+            return;
+        };
         let mut pending = lock(&node.pending);
         pending.is_mapped |= event.kind == Kind::Mapped;
         // Granted to commit alone, nothing is kept: the peer will be brought up by comparing.
@@ -81,12 +83,18 @@ impl Module {
             return;
         }
         pending.is_resized |= event.kind == Kind::Truncate;
-        pending.ranges.add(event.offset..event.offset.saturating_add(event.length));
+        pending
+            .ranges
+            .add(event.offset..event.offset.saturating_add(event.length));
         self.touch(store, &node, &mut pending, now);
     }
 
     fn take_loss(&self, loss: &Loss) {
-        let file = FileId { tree: loss.tree, inode: loss.inode.inode, generation: loss.inode.generation };
+        let file = FileId {
+            tree: loss.tree,
+            inode: loss.inode.inode,
+            generation: loss.inode.generation,
+        };
         if let Some((store, node)) = self.find(file) {
             tracing::warn!(?file, "write events were lost: the file is shipped whole");
             self.mark_whole(store, &node);
@@ -121,7 +129,10 @@ impl Module {
     pub fn enqueue(&self, store: &Store, node: &Arc<Node>, pending: &mut Pending) {
         if !pending.is_queued {
             pending.is_queued = true;
-            self.queue.push(Item { store: store.index, node: Arc::clone(node) });
+            self.queue.push(Item {
+                store: store.index,
+                node: Arc::clone(node),
+            });
         }
     }
 
@@ -134,7 +145,9 @@ impl Module {
     /// A sync went past this process: it is not a commit point, and the operator should know.
     fn note_sync(&self, file: FileId) {
         self.meters.uncovered_syncs.fetch_add(1, Ordering::Relaxed);
-        let Some((store, node)) = self.find(file) else { return };
+        let Some((store, node)) = self.find(file) else {
+            return;
+        };
         if lock(&node.pending).is_mapped && lock(&self.learned).insert(file) {
             self.observer.degraded(&format!(
                 "inode {} below {} was synchronised through a shared mapping, which commits on this node only; from its next use \
@@ -174,13 +187,20 @@ impl Module {
 
     #[must_use]
     pub fn watch_key(store: &Store, node: &Node) -> Watched {
-        Watched { inode: node.identity.inode, device: store.device, generation: node.identity.generation }
+        Watched {
+            inode: node.identity.inode,
+            device: store.device,
+            generation: node.identity.generation,
+        }
     }
 
     /// An error of the backing store that ends the primary role is reported before the caller sees it.
     pub fn check<T>(&self, store: &Store, result: Result<T, Errno>) -> Result<T, Errno> {
         if let Err(errno @ (Errno::IO | Errno::UCLEAN | Errno::SHUTDOWN)) = result {
-            self.observer.fault(&format!("the file system of {} failed: {errno}", store.site.path().display()));
+            self.observer.fault(&format!(
+                "the file system of {} failed: {errno}",
+                store.site.path().display()
+            ));
         }
         result
     }

@@ -33,7 +33,13 @@ impl Tree {
     }
 
     /// Tells the kernel of an object: one more lookup to be forgotten.
-    pub fn entry(&self, parent: &Node, fd: BorrowedFd<'_>, name: &[u8], found: &Found) -> Result<Entry, Errno> {
+    pub fn entry(
+        &self,
+        parent: &Node,
+        fd: BorrowedFd<'_>,
+        name: &[u8],
+        found: &Found,
+    ) -> Result<Entry, Errno> {
         let class = self.store().classify(parent, fd, name)?;
         let node = self.store().enter(found, class);
         Ok(self.entry_of(&node, found))
@@ -57,7 +63,9 @@ impl Tree {
         caller: &Caller,
     ) -> Result<Entry, Errno> {
         let mode = permissions(ownership);
-        self.make(parent, name, ownership.umask, caller, |fd| rustix::fs::mkdirat(fd, name, mode))
+        self.make(parent, name, ownership.umask, caller, |fd| {
+            rustix::fs::mkdirat(fd, name, mode)
+        })
     }
 
     pub fn make_node(
@@ -68,9 +76,14 @@ impl Tree {
         (major, minor): (u32, u32),
         caller: &Caller,
     ) -> Result<Entry, Errno> {
-        let (kind, mode) = (FileType::from_raw_mode(ownership.mode), permissions(ownership));
+        let (kind, mode) = (
+            FileType::from_raw_mode(ownership.mode),
+            permissions(ownership),
+        );
         let device = rustix::fs::makedev(major, minor);
-        self.make(parent, name, ownership.umask, caller, |fd| rustix::fs::mknodat(fd, name, kind, mode, device))
+        self.make(parent, name, ownership.umask, caller, |fd| {
+            rustix::fs::mknodat(fd, name, kind, mode, device)
+        })
     }
 
     pub fn make_symlink(
@@ -80,7 +93,9 @@ impl Tree {
         target: &[u8],
         caller: &Caller,
     ) -> Result<Entry, Errno> {
-        self.make(parent, name, 0, caller, |fd| rustix::fs::symlinkat(target, fd, name))
+        self.make(parent, name, 0, caller, |fd| {
+            rustix::fs::symlinkat(target, fd, name)
+        })
     }
 
     fn make(
@@ -108,7 +123,9 @@ impl Tree {
     pub fn followed<T>(&self, rest: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
         rest().inspect_err(|errno| {
             let path = self.store().site.path().display();
-            self.module.observer.fault(&format!("a change below {path} could not be journalled: {errno}"));
+            self.module.observer.fault(&format!(
+                "a change below {path} could not be journalled: {errno}"
+            ));
         })
     }
 
@@ -134,9 +151,18 @@ impl Tree {
     }
 
     /// A name in a directory that just changed.
-    pub fn place<'n>(&self, parent: &Node, fd: BorrowedFd<'_>, name: &'n [u8]) -> Result<Place<'n>, Errno> {
+    pub fn place<'n>(
+        &self,
+        parent: &Node,
+        fd: BorrowedFd<'_>,
+        name: &'n [u8],
+    ) -> Result<Place<'n>, Errno> {
         let parent_modified = modified_of(fd)?;
-        Ok(Place { parent: self.store().file_id(parent.identity), name: Cow::Borrowed(name), parent_modified })
+        Ok(Place {
+            parent: self.store().file_id(parent.identity),
+            name: Cow::Borrowed(name),
+            parent_modified,
+        })
     }
 
     pub fn create(
@@ -152,8 +178,14 @@ impl Tree {
             Err(Errno::EXIST) if flags & libc::O_EXCL.unsigned_abs() == 0 => {
                 let entry = self.look_up(parent, name)?;
                 let node = self.store().node(entry.node)?;
-                let opened = if node.is_regular() { self.open(&node, flags, false) } else { Err(Errno::EXIST) };
-                opened.map(|opened| (entry, opened)).inspect_err(|_| self.unlearn(&node))
+                let opened = if node.is_regular() {
+                    self.open(&node, flags, false)
+                } else {
+                    Err(Errno::EXIST)
+                };
+                opened
+                    .map(|opened| (entry, opened))
+                    .inspect_err(|_| self.unlearn(&node))
             }
             other => other,
         }
@@ -171,14 +203,19 @@ impl Tree {
         let reach = self.store().reach(parent)?;
         let fd = reach.as_fd();
         let class = self.store().classify(parent, fd, name)?;
-        let wanted = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = acting(caller, ownership.umask, || rustix::fs::openat(fd, name, wanted, permissions(ownership)))?;
+        let wanted =
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = acting(caller, ownership.umask, || {
+            rustix::fs::openat(fd, name, wanted, permissions(ownership))
+        })?;
         self.followed(|| {
             let found = self.store().inspect(file)?;
             self.record_creation(parent, fd, name, class, &found)?;
             let node = self.store().enter(&found, class);
             let entry = self.entry_of(&node, &found);
-            let opened = self.admit(&node, flags, Some(found.fd)).inspect_err(|_| self.unlearn(&node))?;
+            let opened = self
+                .admit(&node, flags, Some(found.fd))
+                .inspect_err(|_| self.unlearn(&node))?;
             Ok((entry, opened))
         })
     }
@@ -199,11 +236,16 @@ impl Tree {
             rustix::fs::openat(&reach, ".", wanted, permissions(ownership))
         })?;
         let found = self.store().inspect(file)?;
-        let node = self.store().nodes.obtain(found.identity, found.format(), Standing::Unnamed, true);
+        let node =
+            self.store()
+                .nodes
+                .obtain(found.identity, found.format(), Standing::Unnamed, true);
         node.set_class(class);
         let entry = self.entry_of(&node, &found);
         lock(&node.life).anchor = Some(Arc::new(path_descriptor(&found.fd)?));
-        let opened = self.admit(&node, flags, Some(found.fd)).inspect_err(|_| self.unlearn(&node))?;
+        let opened = self
+            .admit(&node, flags, Some(found.fd))
+            .inspect_err(|_| self.unlearn(&node))?;
         Ok((entry, opened))
     }
 
@@ -214,7 +256,12 @@ impl Tree {
         }
     }
 
-    pub fn link(&self, target: &Arc<Node>, parent: &Arc<Node>, name: &[u8]) -> Result<Entry, Errno> {
+    pub fn link(
+        &self,
+        target: &Arc<Node>,
+        parent: &Arc<Node>,
+        name: &[u8],
+    ) -> Result<Entry, Errno> {
         let is_unnamed = self.announce(target)?;
         self.settle_content(target)?;
         let _names = lock(&self.module.namespace);
@@ -234,7 +281,10 @@ impl Tree {
         self.followed(|| {
             if target.is_journalled() {
                 let file = self.store().file_id(target.identity);
-                self.module.journal.append(&Record::Link { place: self.place(parent, fd, name)?, file });
+                self.module.journal.append(&Record::Link {
+                    place: self.place(parent, fd, name)?,
+                    file,
+                });
             }
             self.entry(parent, fd, name, &self.store().find(fd, name)?)
         })
@@ -255,14 +305,23 @@ impl Tree {
         }
         let file = self.store().file_id(node.identity);
         let status = status_of(reach.as_fd(), StatxFlags::BASIC_STATS)?;
-        self.module.journal.append(&Record::CreateUnnamed { file, attributes: attributes_of(&status) });
+        self.module.journal.append(&Record::CreateUnnamed {
+            file,
+            attributes: attributes_of(&status),
+        });
         for (name, value) in extended_of(reach.as_fd())? {
-            self.module.journal.append(&Record::SetExtended { file, name, value });
+            self.module
+                .journal
+                .append(&Record::SetExtended { file, name, value });
         }
-        self.module.journal.append(&Record::Truncate { file, size: status.stx_size });
+        self.module.journal.append(&Record::Truncate {
+            file,
+            size: status.stx_size,
+        });
         let mut pending = lock(&node.pending);
         pending.ranges.add(0..status.stx_size);
-        self.module.touch(self.store(), node, &mut pending, Instant::now());
+        self.module
+            .touch(self.store(), node, &mut pending, Instant::now());
         Ok(true)
     }
 
@@ -270,7 +329,9 @@ impl Tree {
     fn retract(&self, node: &Arc<Node>) {
         let _order = lock(&node.order);
         if node.is_journalled() {
-            self.module.journal.append(&Record::Forget { file: self.store().file_id(node.identity) });
+            self.module.journal.append(&Record::Forget {
+                file: self.store().file_id(node.identity),
+            });
         }
         node.set_standing(Standing::Unnamed);
     }
@@ -293,5 +354,9 @@ fn permissions(ownership: Ownership) -> Mode {
 /// A path descriptor of an open file.
 fn path_descriptor(file: &OwnedFd) -> Result<OwnedFd, Errno> {
     use super::store::magic_path;
-    rustix::fs::open(magic_path(file.as_fd()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        magic_path(file.as_fd()),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use super::class::Class;
-use crate::identity::Identity;
 use super::lock::lock;
 use super::ranges::Ranges;
 use crate::fuse::BackingId;
+use crate::identity::Identity;
 
 /// How an object's content is read and written. Fixed at its first open, for as long as the kernel knows the object: cached and
 /// passthrough opens of one inode exclude each other, and a mapping may outlive the last close.
@@ -70,7 +70,10 @@ pub struct Life {
 
 /// Content that changed and is not appended yet.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own sentence")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each with its own sentence"
+)]
 pub struct Pending {
     pub ranges: Ranges,
     /// A shared writable mapping was seen: pages must be written out before they are read, or a later store makes no event.

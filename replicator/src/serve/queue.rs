@@ -48,7 +48,9 @@ impl Queue {
         let started = Instant::now();
         let (state, _) = self
             .wake
-            .wait_timeout_while(state, timeout, |state| !state.is_closed && started.elapsed() < timeout)
+            .wait_timeout_while(state, timeout, |state| {
+                !state.is_closed && started.elapsed() < timeout
+            })
             .unwrap_or_else(PoisonError::into_inner);
         !state.is_closed
     }

@@ -74,7 +74,11 @@ impl Ranges {
             return range;
         }
         let start = range.start - range.start % self.grain;
-        start..range.end.checked_next_multiple_of(self.grain).unwrap_or(u64::MAX)
+        start
+            ..range
+                .end
+                .checked_next_multiple_of(self.grain)
+                .unwrap_or(u64::MAX)
     }
 
     /// Forgets a range.
@@ -100,10 +104,15 @@ impl Ranges {
     /// Takes ranges from the front, `length_max` bytes of them at most (the last one is cut).
     #[must_use]
     pub fn take(&mut self, length_max: u64) -> Ranges {
-        let mut taken = Ranges { ends: BTreeMap::new(), grain: self.grain };
+        let mut taken = Ranges {
+            ends: BTreeMap::new(),
+            grain: self.grain,
+        };
         let mut left = length_max;
         while left > 0 {
-            let Some((start, end)) = self.ends.pop_first() else { break };
+            let Some((start, end)) = self.ends.pop_first() else {
+                break;
+            };
             let cut = end.min(start.saturating_add(left));
             left -= cut - start;
             taken.ends.insert(start, cut);
@@ -182,7 +191,11 @@ mod tests {
         assert!(!ranges.is_exact());
         for index in 0..count {
             let start = index * 8192;
-            assert!(ranges.iter().any(|range| range.start <= start && start + 4096 <= range.end));
+            assert!(
+                ranges
+                    .iter()
+                    .any(|range| range.start <= start && start + 4096 <= range.end)
+            );
         }
         assert!(!ranges.take(u64::MAX).is_empty());
         assert!(ranges.is_exact(), "an empty set is exact again");
@@ -195,6 +208,9 @@ mod tests {
         ranges.add(0..1);
         ranges.grain = Ranges::GRAIN_FIRST;
         ranges.add(u64::MAX - 10..u64::MAX);
-        assert_eq!(ranges.iter().last(), Some(u64::MAX - u64::MAX % Ranges::GRAIN_FIRST..u64::MAX));
+        assert_eq!(
+            ranges.iter().last(),
+            Some(u64::MAX - u64::MAX % Ranges::GRAIN_FIRST..u64::MAX)
+        );
     }
 }

@@ -10,7 +10,10 @@ use super::store::{magic_path, status_of};
 use crate::record::{Attributes, Extended, Kind, Time};
 
 pub fn time_of(stamp: &StatxTimestamp) -> Time {
-    Time { seconds: stamp.tv_sec, nanoseconds: stamp.tv_nsec }
+    Time {
+        seconds: stamp.tv_sec,
+        nanoseconds: stamp.tv_nsec,
+    }
 }
 
 pub fn attributes_of(status: &Statx) -> Attributes {
@@ -33,7 +36,9 @@ pub fn kind_of(fd: BorrowedFd<'_>, status: &Statx) -> Result<Kind<'static>, Errn
     Ok(match format {
         libc::S_IFREG => Kind::File,
         libc::S_IFDIR => Kind::Directory,
-        libc::S_IFLNK => Kind::Symlink(Cow::Owned(rustix::fs::readlinkat(fd, "", Vec::new())?.into_bytes())),
+        libc::S_IFLNK => Kind::Symlink(Cow::Owned(
+            rustix::fs::readlinkat(fd, "", Vec::new())?.into_bytes(),
+        )),
         _ => {
             let device = rustix::fs::makedev(status.stx_rdev_major, status.stx_rdev_minor);
             Kind::Special { format, device }
@@ -49,7 +54,10 @@ pub fn extended_of(fd: BorrowedFd<'_>) -> Result<Extended<'static>, Errno> {
         other => other?,
     };
     let mut extended = Vec::new();
-    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         match value(&path, name) {
             Ok(value) => extended.push((Cow::Owned(name.to_vec()), Cow::Owned(value))),
             // Removed meanwhile, or not readable as a value.

@@ -52,7 +52,9 @@ impl Tree {
         self.followed(|| {
             if !is_excluded {
                 let place = self.place(parent, fd, name)?;
-                self.module.journal.append(&Record::RemoveDirectory { place });
+                self.module
+                    .journal
+                    .append(&Record::RemoveDirectory { place });
             }
             self.bury_if_last(found, is_excluded);
             Ok(())
@@ -60,8 +62,19 @@ impl Tree {
     }
 
     /// What the object itself says, if the kernel knows it, else its name.
-    fn is_excluded(&self, parent: &Node, fd: BorrowedFd<'_>, name: &[u8], found: &Found) -> Result<bool, Errno> {
-        match self.store().nodes.get(found.identity.inode).filter(|node| node.identity == found.identity) {
+    fn is_excluded(
+        &self,
+        parent: &Node,
+        fd: BorrowedFd<'_>,
+        name: &[u8],
+        found: &Found,
+    ) -> Result<bool, Errno> {
+        match self
+            .store()
+            .nodes
+            .get(found.identity.inode)
+            .filter(|node| node.identity == found.identity)
+        {
             Some(node) => Ok(node.class().is_excluded),
             None => Ok(self.store().classify(parent, fd, name)?.is_excluded),
         }
@@ -75,7 +88,12 @@ impl Tree {
             return;
         }
         let file = self.store().file_id(found.identity);
-        if let Some(node) = self.store().nodes.get(found.identity.inode).filter(|node| node.identity == found.identity) {
+        if let Some(node) = self
+            .store()
+            .nodes
+            .get(found.identity.inode)
+            .filter(|node| node.identity == found.identity)
+        {
             let _order = lock(&node.order);
             lock(&node.life).anchor = Some(Arc::new(found.fd));
             node.set_standing(Standing::Gone);
@@ -111,18 +129,35 @@ impl Tree {
         if flags & rename::EXCHANGE != 0 {
             self.settle_moved(to.found.as_ref().ok_or(Errno::NOENT)?)?;
         }
-        rustix::fs::renameat_with(from.fd, name, to.fd, new_name, RenameFlags::from_bits_retain(flags))?;
+        rustix::fs::renameat_with(
+            from.fd,
+            name,
+            to.fd,
+            new_name,
+            RenameFlags::from_bits_retain(flags),
+        )?;
         self.followed(|| self.record_rename(from, to, flags))
     }
 
-    fn side<'a>(&self, parent: &'a Arc<Node>, fd: BorrowedFd<'a>, name: &'a [u8]) -> Result<Side<'a>, Errno> {
+    fn side<'a>(
+        &self,
+        parent: &'a Arc<Node>,
+        fd: BorrowedFd<'a>,
+        name: &'a [u8],
+    ) -> Result<Side<'a>, Errno> {
         let found = match self.store().find(fd, name) {
             Ok(found) => Some(found),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(errno),
         };
         let is_excluded = self.store().classify(parent, fd, name)?.is_excluded;
-        Ok(Side { parent, fd, name, found, is_excluded })
+        Ok(Side {
+            parent,
+            fd,
+            name,
+            found,
+            is_excluded,
+        })
     }
 
     /// Moving an object into or out of what is excluded would change what it is; programs answer EXDEV by copying.
@@ -133,11 +168,20 @@ impl Tree {
         if from.is_excluded != to.is_excluded {
             return Err(Errno::XDEV);
         }
-        let is_directory = |side: &Side<'_>| side.found.as_ref().is_some_and(|found| found.format() == libc::S_IFDIR);
-        let moves_directory = is_directory(from) || (flags & rename::EXCHANGE != 0 && is_directory(to));
+        let is_directory = |side: &Side<'_>| {
+            side.found
+                .as_ref()
+                .is_some_and(|found| found.format() == libc::S_IFDIR)
+        };
+        let moves_directory =
+            is_directory(from) || (flags & rename::EXCHANGE != 0 && is_directory(to));
         if moves_directory && !from.is_excluded {
             for side in [from, to] {
-                if self.store().globs.reaches_below(&Store::path_of(side.fd, side.name)?) {
+                if self
+                    .store()
+                    .globs
+                    .reaches_below(&Store::path_of(side.fd, side.name)?)
+                {
                     return Err(Errno::XDEV);
                 }
             }
@@ -146,26 +190,39 @@ impl Tree {
     }
 
     fn settle_moved(&self, found: &Found) -> Result<(), Errno> {
-        let node = self.store().nodes.get(found.identity.inode).filter(|node| node.identity == found.identity);
+        let node = self
+            .store()
+            .nodes
+            .get(found.identity.inode)
+            .filter(|node| node.identity == found.identity);
         node.map_or(Ok(()), |node| self.settle_content(&node))
     }
 
     fn record_rename(&self, from: Side<'_>, to: Side<'_>, flags: u32) -> Result<(), Errno> {
         let (moved, replaced) = (from.found.map(|found| found.identity), to.found);
-        let Some(moved) = moved else { return Err(Errno::NOENT) };
+        let Some(moved) = moved else {
+            return Err(Errno::NOENT);
+        };
         let is_exchange = flags & rename::EXCHANGE != 0;
         if !from.is_excluded {
             let file_id = |identity| self.store().file_id(identity);
             let place = |parent: &Node, fd, name| -> Result<Place<'_>, Errno> {
                 let parent_modified = modified_of(fd)?;
-                Ok(Place { parent: file_id(parent.identity), name: Cow::Borrowed(name), parent_modified })
+                Ok(Place {
+                    parent: file_id(parent.identity),
+                    name: Cow::Borrowed(name),
+                    parent_modified,
+                })
             };
             self.module.journal.append(&Record::Rename {
                 from: place(from.parent, from.fd, from.name)?,
                 to: place(to.parent, to.fd, to.name)?,
                 flags,
                 file: file_id(moved),
-                exchanged: replaced.as_ref().filter(|_| is_exchange).map(|found| file_id(found.identity)),
+                exchanged: replaced
+                    .as_ref()
+                    .filter(|_| is_exchange)
+                    .map(|found| file_id(found.identity)),
             });
         }
         // Two names of one object: rename(2) does nothing.

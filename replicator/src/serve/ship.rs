@@ -73,11 +73,20 @@ impl Module {
     }
 
     /// As [`ship`](Self::ship) or [`ship_all`](Self::ship_all), for a caller that holds the node's `order`.
-    pub fn ship_ordered(&self, store: &Store, node: &Arc<Node>, urgency: Urgency) -> Result<bool, Errno> {
+    pub fn ship_ordered(
+        &self,
+        store: &Store,
+        node: &Arc<Node>,
+        urgency: Urgency,
+    ) -> Result<bool, Errno> {
         let (ranges, is_mapped, is_resized) = {
             let mut pending = lock(&node.pending);
             let is_resized = std::mem::take(&mut pending.is_resized);
-            (pending.ranges.take(urgency.length_max()), pending.is_mapped, is_resized)
+            (
+                pending.ranges.take(urgency.length_max()),
+                pending.is_mapped,
+                is_resized,
+            )
         };
         if ranges.is_empty() && !is_resized {
             return Ok(false);
@@ -128,7 +137,10 @@ impl Module {
                 sys::write_out(file.as_fd(), range.start, length)?;
             }
             // Seeking waits for the inode's lock and with it for a write that made its event but not yet its size.
-            let scans = urgency != Urgency::Commit || is_mapped || !ranges.is_exact() || length >= SCANNED_FROM;
+            let scans = urgency != Urgency::Commit
+                || is_mapped
+                || !ranges.is_exact()
+                || length >= SCANNED_FROM;
             if scans {
                 self.ship_segments(id, file, range)?;
             } else {
@@ -145,12 +157,19 @@ impl Module {
             let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
                 Ok(data) => data,
                 // No data from here to the end of the file, or the end lies before.
-                Err(Errno::NXIO) => rustix::fs::fstat(file)?.st_size.unsigned_abs().max(position),
+                Err(Errno::NXIO) => rustix::fs::fstat(file)?
+                    .st_size
+                    .unsigned_abs()
+                    .max(position),
                 Err(errno) => return Err(errno),
             };
             let hole_end = data.min(range.end);
             if hole_end > position {
-                self.journal.append(&Record::Punch { file: id, offset: position, length: hole_end - position });
+                self.journal.append(&Record::Punch {
+                    file: id,
+                    offset: position,
+                    length: hole_end - position,
+                });
             }
             if data >= range.end {
                 break;
@@ -171,7 +190,9 @@ impl Module {
             buffer.resize(CONTENT_MAX, 0);
             let mut offset = range.start;
             while offset < range.end {
-                let length = usize::try_from(range.end - offset).unwrap_or(CONTENT_MAX).min(CONTENT_MAX);
+                let length = usize::try_from(range.end - offset)
+                    .unwrap_or(CONTENT_MAX)
+                    .min(CONTENT_MAX);
                 let read = match file.read_at(&mut buffer[..length], offset) {
                     Ok(0) => break,
                     Ok(read) => read,
@@ -189,10 +210,16 @@ impl Module {
     pub fn append_content(&self, file: FileId, offset: u64, content: &[u8]) {
         let mut offset = offset;
         for part in content.chunks(CONTENT_MAX) {
-            self.journal.append(&Record::Data { file, offset, content: Cow::Borrowed(part) });
+            self.journal.append(&Record::Data {
+                file,
+                offset,
+                content: Cow::Borrowed(part),
+            });
             offset += part.len() as u64;
         }
-        self.meters.bytes_shipped.fetch_add(content.len() as u64, Ordering::Relaxed);
+        self.meters
+            .bytes_shipped
+            .fetch_add(content.len() as u64, Ordering::Relaxed);
     }
 }
 

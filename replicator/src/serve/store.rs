@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::class::{Class, Globs};
-use crate::identity::{Codec, Identity};
 use super::lock::lock;
 use super::node::{Node, Standing};
 use super::table::Table;
 use crate::fuse::NodeId;
+use crate::identity::{Codec, Identity};
 use crate::mount::Site;
 use crate::record::FileId;
 
@@ -68,9 +68,19 @@ impl Store {
         let status = status_of(site.root(), StatxFlags::BASIC_STATS)?;
         let nodes = Table::new();
         // The kernel knows the root without a lookup and never forgets it.
-        nodes.obtain(root, libc::S_IFDIR, Standing::Named, true).set_class(Class::default());
+        nodes
+            .obtain(root, libc::S_IFDIR, Standing::Named, true)
+            .set_class(Class::default());
         let device = status.stx_dev_major << 20 | status.stx_dev_minor;
-        Ok(Store { index, site, root, device, nodes, globs, codec })
+        Ok(Store {
+            index,
+            site,
+            root,
+            device,
+            nodes,
+            globs,
+            codec,
+        })
     }
 
     /// The inode number, but for two that the protocol needs: the root is 1, and an object whose number is 1 must not be.
@@ -100,7 +110,11 @@ impl Store {
 
     #[must_use]
     pub fn file_id(&self, identity: Identity) -> FileId {
-        FileId { tree: self.index, inode: identity.inode, generation: identity.generation }
+        FileId {
+            tree: self.index,
+            inode: identity.inode,
+            generation: identity.generation,
+        }
     }
 
     pub fn open(&self, identity: Identity, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -121,7 +135,8 @@ impl Store {
                 return Ok(Reach::Anchor(Arc::clone(anchor)));
             }
         }
-        self.open(node.identity, OFlags::PATH | OFlags::NOFOLLOW).map(Reach::Opened)
+        self.open(node.identity, OFlags::PATH | OFlags::NOFOLLOW)
+            .map(Reach::Opened)
     }
 
     /// The object with this name. EXDEV for a mount point: what is mounted there is not part of this file system.
@@ -134,23 +149,37 @@ impl Store {
     pub fn inspect(&self, fd: OwnedFd) -> Result<Found, Errno> {
         let status = status_of(fd.as_fd(), StatxFlags::BASIC_STATS)?;
         let identity = self.identify(fd.as_fd())?;
-        Ok(Found { fd, status, identity })
+        Ok(Found {
+            fd,
+            status,
+            identity,
+        })
     }
 
     /// The node of an object that was found by name, about to be told to the kernel.
     pub fn enter(&self, found: &Found, class: Class) -> Arc<Node> {
-        let node = self.nodes.obtain(found.identity, found.format(), Standing::Named, true);
+        let node = self
+            .nodes
+            .obtain(found.identity, found.format(), Standing::Named, true);
         node.set_class(class);
         node
     }
 
     /// The class of a name below a directory.
-    pub fn classify(&self, parent: &Node, parent_fd: BorrowedFd<'_>, name: &[u8]) -> Result<Class, Errno> {
+    pub fn classify(
+        &self,
+        parent: &Node,
+        parent_fd: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> Result<Class, Errno> {
         if self.globs.is_empty() {
             return Ok(Class::default());
         }
         if parent.class().is_excluded {
-            return Ok(Class { is_excluded: true, is_mapped: false });
+            return Ok(Class {
+                is_excluded: true,
+                is_mapped: false,
+            });
         }
         Store::path_of(parent_fd, name).map(|path| self.globs.classify(&path))
     }

@@ -38,13 +38,18 @@ pub fn without_fsetid<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Writes the range out and waits, so that its pages are clean and write-protected.
 pub fn write_out(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
-    let flags =
-        libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let length = clamp(length).min(i64::MAX - clamp(offset));
     // SAFETY: plain numbers and a borrowed, hence open, descriptor.
     let result = unsafe { libc::sync_file_range(file.as_raw_fd(), clamp(offset), length, flags) };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_error())
+    }
 }
 
 /// An ioctl that reads or writes at most `bytes`.
@@ -52,8 +57,18 @@ pub fn write_out(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
 /// The caller passes only commands whose argument is known to be a structure of at most this length.
 pub fn control(file: BorrowedFd<'_>, command: u32, bytes: &mut [u8; CONTROL_LENGTH]) -> Result<()> {
     // SAFETY: the buffer outlives the call and is as long as the longest argument of the commands passed.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::Ioctl::from(command), bytes.as_mut_ptr()) };
-    if result < 0 { Err(last_error()) } else { Ok(()) }
+    let result = unsafe {
+        libc::ioctl(
+            file.as_raw_fd(),
+            libc::Ioctl::from(command),
+            bytes.as_mut_ptr(),
+        )
+    };
+    if result < 0 {
+        Err(last_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Room for `struct fsxattr` (28 bytes), the longest argument in use.
@@ -63,7 +78,11 @@ pub const CONTROL_LENGTH: usize = 64;
 pub fn change_mode(path: &CStr, mode: u32) -> Result<()> {
     // SAFETY: the path is terminated and outlives the call.
     let result = unsafe { libc::chmod(path.as_ptr(), mode) };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_error())
+    }
 }
 
 fn last_error() -> Errno {

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::identity::Identity;
 use super::lock::lock;
 use super::node::{Node, Standing};
+use crate::identity::Identity;
 
 #[derive(Debug)]
 pub struct Table {
@@ -20,7 +20,9 @@ impl Table {
     const SHARDS: usize = 16;
 
     pub fn new() -> Table {
-        Table { shards: std::array::from_fn(|_| Mutex::default()) }
+        Table {
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 
     fn shard(&self, inode: u64) -> &Mutex<HashMap<u64, Arc<Node>>> {
@@ -34,7 +36,13 @@ impl Table {
     }
 
     /// The object's node, made if need be. `is_lookup`: the kernel is about to be told of it and will forget it one day.
-    pub fn obtain(&self, identity: Identity, format: u32, standing: Standing, is_lookup: bool) -> Arc<Node> {
+    pub fn obtain(
+        &self,
+        identity: Identity,
+        format: u32,
+        standing: Standing,
+        is_lookup: bool,
+    ) -> Arc<Node> {
         let mut shard = lock(self.shard(identity.inode));
         let make = || Arc::new(Node::new(identity, format, standing));
         let node = shard.entry(identity.inode).or_insert_with(make);
@@ -56,7 +64,10 @@ impl Table {
         let shard = lock(self.shard(inode));
         let node = shard.get(&inode)?;
         let before = node.lookups.load(Ordering::Relaxed);
-        debug_assert!(before >= count, "the kernel forgets no more than it was told");
+        debug_assert!(
+            before >= count,
+            "the kernel forgets no more than it was told"
+        );
         let after = before.saturating_sub(count);
         node.lookups.store(after, Ordering::Relaxed);
         (after == 0).then(|| Arc::clone(node))
@@ -65,7 +76,9 @@ impl Table {
     /// Removes the node if nothing needs it any more; `last` is done before anybody can find the object anew.
     pub fn release(&self, node: &Arc<Node>, last: impl FnOnce()) -> bool {
         let mut shard = lock(self.shard(node.identity.inode));
-        let is_present = shard.get(&node.identity.inode).is_some_and(|present| Arc::ptr_eq(present, node));
+        let is_present = shard
+            .get(&node.identity.inode)
+            .is_some_and(|present| Arc::ptr_eq(present, node));
         let is_needed = node.lookups.load(Ordering::Relaxed) > 0 || lock(&node.life).opens > 0 || {
             let pending = lock(&node.pending);
             pending.is_queued || pending.is_touched || !pending.ranges.is_empty()
@@ -80,7 +93,10 @@ impl Table {
     /// Every node, at this moment.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Node>> {
-        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -88,7 +104,10 @@ impl Table {
 mod tests {
     use super::*;
 
-    const FILE: Identity = Identity { inode: 12, generation: 7 };
+    const FILE: Identity = Identity {
+        inode: 12,
+        generation: 7,
+    };
 
     fn obtain(table: &Table, identity: Identity) -> Arc<Node> {
         table.obtain(identity, libc::S_IFREG, Standing::Named, true)
@@ -102,8 +121,14 @@ mod tests {
         assert!(table.forget(12, 1).is_none());
         lock(&node.pending).ranges.add(0..1);
         let last = table.forget(12, 1).unwrap();
-        assert!(!table.release(&last, || ()), "content is still to be shipped");
-        assert!(Arc::ptr_eq(&last, &obtain(&table, FILE)), "found again, the same node lives on");
+        assert!(
+            !table.release(&last, || ()),
+            "content is still to be shipped"
+        );
+        assert!(
+            Arc::ptr_eq(&last, &obtain(&table, FILE)),
+            "found again, the same node lives on"
+        );
         assert!(table.forget(12, 1).is_some());
         assert!(!lock(&node.pending).ranges.take(1).is_empty());
         assert!(table.release(&last, || ()));
@@ -114,10 +139,19 @@ mod tests {
     fn a_number_used_again_is_another_node_that_inherits_what_is_to_be_forgotten() {
         let table = Table::new();
         let old = obtain(&table, FILE);
-        let new = obtain(&table, Identity { generation: 8, ..FILE });
+        let new = obtain(
+            &table,
+            Identity {
+                generation: 8,
+                ..FILE
+            },
+        );
         assert!(!Arc::ptr_eq(&old, &new));
         assert_eq!(old.standing(), Standing::Gone);
-        assert!(table.forget(12, 1).is_none(), "one of the two lookups is left");
+        assert!(
+            table.forget(12, 1).is_none(),
+            "one of the two lookups is left"
+        );
         assert!(table.forget(12, 1).is_some());
     }
 }

@@ -68,13 +68,19 @@ impl Tree {
 
     pub fn keep_directory(&self, file: File) -> HandleId {
         let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        let directory = OpenDirectory { file, position: Mutex::new(Some(0)) };
+        let directory = OpenDirectory {
+            file,
+            position: Mutex::new(Some(0)),
+        };
         lock(&self.directories).insert(handle, Arc::new(directory));
         HandleId(handle)
     }
 
     pub fn directory(&self, handle: HandleId) -> Result<Arc<OpenDirectory>, Errno> {
-        lock(&self.directories).get(&handle.0).cloned().ok_or(Errno::BADF)
+        lock(&self.directories)
+            .get(&handle.0)
+            .cloned()
+            .ok_or(Errno::BADF)
     }
 
     fn forget(&self, id: NodeId, count: u64) {
@@ -111,21 +117,39 @@ impl Tree {
             | Operation::CreateUnnamed { .. } => self.dispatch_name(request, node, reply),
             Operation::GetAttributes => reply.attributes(self.checked(self.attributes(node))),
             Operation::Statx => reply.statx(self.checked(self.statx(node))),
-            Operation::SetAttributes(change) => reply.attributes(self.changed(self.set_attributes(node, change), &[node])),
+            Operation::SetAttributes(change) => {
+                reply.attributes(self.changed(self.set_attributes(node, change), &[node]))
+            }
             Operation::ReadLink => match self.checked(self.read_link(node)) {
                 Ok(target) => reply.bytes(Ok(&target)),
                 Err(errno) => reply.bytes(Err(errno)),
             },
             Operation::Capacity => reply.capacity(self.checked(self.capacity())),
-            Operation::SetExtended { name, value, flags, kill_sgid } => {
+            Operation::SetExtended {
+                name,
+                value,
+                flags,
+                kill_sgid,
+            } => {
                 let result = self.set_extended(node, name, value, *flags, *kill_sgid);
                 reply.empty(self.changed(result, &[node]));
             }
-            Operation::RemoveExtended { name } => reply.empty(self.changed(self.remove_extended(node, name), &[node])),
-            Operation::GetExtended { name, size } => self.get_extended(node, name, *size, reply, scratch),
-            Operation::ListExtended { size } => self.list_extended(node, *size, &request.caller, reply, scratch),
+            Operation::RemoveExtended { name } => {
+                reply.empty(self.changed(self.remove_extended(node, name), &[node]))
+            }
+            Operation::GetExtended { name, size } => {
+                self.get_extended(node, name, *size, reply, scratch)
+            }
+            Operation::ListExtended { size } => {
+                self.list_extended(node, *size, &request.caller, reply, scratch)
+            }
             Operation::OpenDirectory => reply.opened(self.checked(self.open_directory(node))),
-            Operation::ReadDirectory { handle, offset, size, plus } => {
+            Operation::ReadDirectory {
+                handle,
+                offset,
+                size,
+                plus,
+            } => {
                 let result = self.read_directory(node, *handle, *offset, *size, *plus, scratch);
                 match self.checked(result) {
                     Ok(()) => reply.bytes(Ok(scratch)),
@@ -139,7 +163,12 @@ impl Tree {
             Operation::SynchronizeDirectory { handle, data_only } => {
                 reply.empty(self.synchronize_directory(node, *handle, *data_only));
             }
-            Operation::Control { command, input, output_size, is_unrestricted } => {
+            Operation::Control {
+                command,
+                input,
+                output_size,
+                is_unrestricted,
+            } => {
                 self.control(node, *command, input, *output_size, *is_unrestricted, reply);
             }
             _ => self.dispatch_content(request, node, reply, scratch),
@@ -151,30 +180,58 @@ impl Tree {
         match request.operation {
             Operation::Lookup { name } => reply.entry(self.checked(self.look_up(parent, name))),
             Operation::Symlink { name, target } => {
-                reply.entry(self.changed(self.make_symlink(parent, name, target, caller), &[parent]));
+                reply.entry(
+                    self.changed(self.make_symlink(parent, name, target, caller), &[parent]),
+                );
             }
-            Operation::MakeNode { name, ownership, device } => {
-                reply.entry(self.changed(self.make_node(parent, name, ownership, device, caller), &[parent]));
+            Operation::MakeNode {
+                name,
+                ownership,
+                device,
+            } => {
+                reply.entry(self.changed(
+                    self.make_node(parent, name, ownership, device, caller),
+                    &[parent],
+                ));
             }
             Operation::MakeDirectory { name, ownership } => {
-                reply.entry(self.changed(self.make_directory(parent, name, ownership, caller), &[parent]));
+                reply.entry(self.changed(
+                    self.make_directory(parent, name, ownership, caller),
+                    &[parent],
+                ));
             }
-            Operation::Unlink { name } => reply.empty(self.changed(self.unlink(parent, name), &[parent])),
+            Operation::Unlink { name } => {
+                reply.empty(self.changed(self.unlink(parent, name), &[parent]))
+            }
             Operation::RemoveDirectory { name } => {
                 reply.empty(self.changed(self.remove_directory(parent, name), &[parent]));
             }
-            Operation::Rename { name, new_parent, new_name, flags } => {
+            Operation::Rename {
+                name,
+                new_parent,
+                new_name,
+                flags,
+            } => {
                 reply.empty(self.store().node(new_parent).and_then(|new_parent| {
                     let result = self.rename(parent, name, &new_parent, new_name, flags);
                     self.changed(result, &[parent, &new_parent])
                 }));
             }
-            Operation::Link { target, name } => reply.entry(self.store().node(target).and_then(|target| {
-                let result = self.link(&target, parent, name);
-                self.changed(result, &[&target, parent])
-            })),
-            Operation::Create { name, flags, ownership } => {
-                reply.created(self.changed(self.create(parent, name, flags, ownership, caller), &[parent]));
+            Operation::Link { target, name } => {
+                reply.entry(self.store().node(target).and_then(|target| {
+                    let result = self.link(&target, parent, name);
+                    self.changed(result, &[&target, parent])
+                }))
+            }
+            Operation::Create {
+                name,
+                flags,
+                ownership,
+            } => {
+                reply.created(self.changed(
+                    self.create(parent, name, flags, ownership, caller),
+                    &[parent],
+                ));
             }
             Operation::CreateUnnamed { flags, ownership } => {
                 reply.created(self.checked(self.create_unnamed(parent, flags, ownership, caller)));
@@ -183,15 +240,26 @@ impl Tree {
         }
     }
 
-    fn dispatch_content(&self, request: &Request<'_>, node: &Arc<Node>, reply: Reply<'_>, scratch: &mut Vec<u8>) {
+    fn dispatch_content(
+        &self,
+        request: &Request<'_>,
+        node: &Arc<Node>,
+        reply: Reply<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
         match &request.operation {
-            Operation::Open { flags, kill_privileges } => {
+            Operation::Open {
+                flags,
+                kill_privileges,
+            } => {
                 reply.opened(self.checked(self.open(node, *flags, *kill_privileges)));
             }
-            Operation::Read { offset, size, .. } => match self.checked(self.read(node, *offset, *size, scratch)) {
-                Ok(()) => reply.bytes(Ok(scratch)),
-                Err(errno) => reply.bytes(Err(errno)),
-            },
+            Operation::Read { offset, size, .. } => {
+                match self.checked(self.read(node, *offset, *size, scratch)) {
+                    Ok(()) => reply.bytes(Ok(scratch)),
+                    Err(errno) => reply.bytes(Err(errno)),
+                }
+            }
             Operation::Write { .. } => reply.written(self.write(node, &request.operation)),
             Operation::Release { flags, .. } => {
                 self.close(node, *flags);
@@ -200,14 +268,33 @@ impl Tree {
             Operation::Synchronize { data_only, .. } => {
                 reply.empty(self.module.commit_file(self.store(), node, *data_only));
             }
-            Operation::Allocate { offset, length, mode, .. } => {
+            Operation::Allocate {
+                offset,
+                length,
+                mode,
+                ..
+            } => {
                 let result = self.allocate(node, *offset, *length, *mode, &request.caller);
                 reply.empty(self.changed(result, &[node]));
             }
-            Operation::Seek { offset, whence, .. } => reply.offset(self.checked(self.seek(node, *offset, *whence))),
-            Operation::CopyRange { offset, target, target_offset, length } => {
+            Operation::Seek { offset, whence, .. } => {
+                reply.offset(self.checked(self.seek(node, *offset, *whence)))
+            }
+            Operation::CopyRange {
+                offset,
+                target,
+                target_offset,
+                length,
+            } => {
                 reply.written(self.store().node(*target).and_then(|target| {
-                    let result = self.copy_range(node, *offset, &target, *target_offset, *length, &request.caller);
+                    let result = self.copy_range(
+                        node,
+                        *offset,
+                        &target,
+                        *target_offset,
+                        *length,
+                        &request.caller,
+                    );
                     self.changed(result, &[&target])
                 }));
             }
@@ -241,7 +328,9 @@ impl Handler for Tree {
             }
             Operation::BatchForget(forgets) => {
                 reply.none();
-                forgets.clone().for_each(|(node, count)| self.forget(node, count));
+                forgets
+                    .clone()
+                    .for_each(|(node, count)| self.forget(node, count));
             }
             // Nothing here may be interrupted: an fsync that says EINTR is a failure to every database. What waits for the peer ends
             // when the peer answers, the node is granted to go alone, or it gives up its role.

@@ -11,19 +11,28 @@ use rustix::fs::{Dir, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
 use super::Served;
-use crate::identity::Identity;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Node, Standing};
 use super::record::{attributes_of, extended_of, kind_of, time_of};
 use super::store::{Found, Store, status_of};
+use crate::identity::Identity;
 use crate::journal::{Entry, Trees};
 use crate::record::{Change, FileId, Record};
 
 impl Module {
     fn store_of(&self, file: FileId) -> Result<(&Store, Identity), Errno> {
-        let store = self.stores.get(usize::from(file.tree)).ok_or(Errno::STALE)?;
-        Ok((store, Identity { inode: file.inode, generation: file.generation }))
+        let store = self
+            .stores
+            .get(usize::from(file.tree))
+            .ok_or(Errno::STALE)?;
+        Ok((
+            store,
+            Identity {
+                inode: file.inode,
+                generation: file.generation,
+            },
+        ))
     }
 
     /// The node of a regular file, whether the kernel knows it or not.
@@ -34,13 +43,22 @@ impl Module {
         if found.format() != libc::S_IFREG {
             return Err(Errno::INVAL);
         }
-        Ok((store, store.nodes.obtain(identity, found.format(), Standing::Named, false)))
+        Ok((
+            store,
+            store
+                .nodes
+                .obtain(identity, found.format(), Standing::Named, false),
+        ))
     }
 }
 
 impl Trees for Served {
     fn roots(&self) -> Vec<FileId> {
-        self.module.stores.iter().map(|store| store.file_id(store.root)).collect()
+        self.module
+            .stores
+            .iter()
+            .map(|store| store.file_id(store.root))
+            .collect()
     }
 
     fn list(&self, directory: FileId, then: &mut dyn FnMut(&Entry, &[Entry])) -> io::Result<()> {
@@ -48,7 +66,10 @@ impl Trees for Served {
         let _names = lock(&self.module.namespace);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME;
         let opened = store.open(identity, flags)?;
-        let is_excluded = store.nodes.get(identity.inode).is_some_and(|node| node.class().is_excluded);
+        let is_excluded = store
+            .nodes
+            .get(identity.inode)
+            .is_some_and(|node| node.class().is_excluded);
         let mut entries = Vec::new();
         for name in names(opened.as_fd())? {
             if is_excluded || is_hidden(store, opened.as_fd(), &name)? {
@@ -74,7 +95,10 @@ impl Trees for Served {
 
     fn open(&self, file: FileId) -> io::Result<File> {
         let (store, identity) = self.module.store_of(file)?;
-        let opened = File::from(store.open(identity, OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK)?);
+        let opened = File::from(store.open(
+            identity,
+            OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK,
+        )?);
         await_writer(&opened)?;
         Ok(opened)
     }
@@ -85,7 +109,8 @@ impl Trees for Served {
         for range in ranges {
             pending.ranges.add(range.clone());
         }
-        self.module.touch(store, &node, &mut pending, Instant::now());
+        self.module
+            .touch(store, &node, &mut pending, Instant::now());
         drop(pending);
         self.module.queue.hurry();
         Ok(())
@@ -97,9 +122,17 @@ impl Trees for Served {
         await_writer(&content)?;
         let _order = lock(&node.order);
         let status = status_of(content.as_fd(), StatxFlags::SIZE | StatxFlags::MTIME)?;
-        let change = Change { modified: Some(time_of(&status.stx_mtime)), ..Change::default() };
-        self.module.journal.append(&Record::Truncate { file, size: status.stx_size });
-        self.module.journal.append(&Record::SetAttributes { file, change });
+        let change = Change {
+            modified: Some(time_of(&status.stx_mtime)),
+            ..Change::default()
+        };
+        self.module.journal.append(&Record::Truncate {
+            file,
+            size: status.stx_size,
+        });
+        self.module
+            .journal
+            .append(&Record::SetAttributes { file, change });
         Ok(())
     }
 
@@ -117,8 +150,14 @@ fn await_writer(file: &File) -> Result<(), Errno> {
 }
 
 fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
-    let again = rustix::fs::openat(directory, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let entries = Dir::new(again)?.map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_vec()));
+    let again = rustix::fs::openat(
+        directory,
+        ".",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let entries =
+        Dir::new(again)?.map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_vec()));
     let mut names = entries.collect::<Result<Vec<_>, _>>()?;
     names.retain(|name| name != b"." && name != b"..");
     Ok(names)
@@ -128,7 +167,10 @@ fn is_hidden(store: &Store, directory: BorrowedFd<'_>, name: &[u8]) -> Result<bo
     if store.globs.is_empty() {
         return Ok(false);
     }
-    Ok(store.globs.classify(&Store::path_of(directory, name)?).is_excluded)
+    Ok(store
+        .globs
+        .classify(&Store::path_of(directory, name)?)
+        .is_excluded)
 }
 
 fn entry(store: &Store, name: Vec<u8>, found: &Found) -> Result<Entry, Errno> {
@@ -140,6 +182,9 @@ fn entry(store: &Store, name: Vec<u8>, found: &Found) -> Result<Entry, Errno> {
         attributes: attributes_of(&found.status),
         size: if is_file { found.status.stx_size } else { 0 },
         links: found.status.stx_nlink,
-        extended: extended_of(found.fd.as_fd())?.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+        extended: extended_of(found.fd.as_fd())?
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect(),
     })
 }
