@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -133,9 +134,20 @@ class MirrorModule:
             await self._remember(Remember(True, self._state.failures_ms))
 
     @property
+    def peer(self) -> str:
+        """The module's other node."""
+        return self._settings.peer
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The replicated directories."""
+        return self._parts.directories
+
+    @property
     def is_stopped(self) -> bool:
         """Whether nothing of this module runs on this node."""
-        return self._view.state is ModuleState.STOP and not self._running
+        is_stop = self._view.state is ModuleState.STOP
+        return self._has_begun.is_set() and is_stop and not self._running
 
     def payload(self) -> bytes:
         """This node's report, for a heartbeat."""

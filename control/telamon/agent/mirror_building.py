@@ -39,12 +39,11 @@ def settings_of(configured: Configured, cluster: Cluster, node: str) -> Settings
     )
 
 
-def build_parts(
+def build_parts(  # noqa: PLR0917 - bound one after the other: the node's, then the module's own
     configured: Configured,
     cluster: Cluster,
     node: str,
     paths: Paths,
-    *,
     events: EventLog,
     sink: Callable[[Event], None],
 ) -> MirrorParts:

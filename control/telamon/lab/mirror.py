@@ -6,17 +6,19 @@ Every wait has a deadline, and its failure says what was seen last.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from telamon.agent.models import ModuleNodeStatus, Status
-from telamon.errors import RefusedError, TelamonError, TimedOutError
+from telamon.agent.models import ModuleNodeStatus
+from telamon.errors import RefusedError, TimedOutError, UnreachableError
+from telamon.lab import agent_api
+from telamon.lab.host import RunningHost
 from telamon.lab.lab import Lab
 from telamon.lab.oracles.exclude import Excludes
 from telamon.lab.oracles.tree import Difference, compare
 
 _POLL_S = 0.1
-_QUERY_TIMEOUT_S = 10.0
 
 PRIM = "PRIM"
 SECOND = "SECOND"
@@ -44,18 +46,14 @@ class MirrorInLab:
     def status(self) -> Mapping[str, ModuleNodeStatus]:
         """The module on every node, as the node itself sees it; mute nodes are left out."""
         found = {}
+        hosts = self.lab.record.hosts
         for node in self.lab.spec.nodes:
-            if self.lab.record.hosts[node.name] is None:
+            if (init := hosts[node.name]) is None:
                 continue
-            try:
-                answer = self.lab.host(node.name).run(
-                    ["telamon", "status", "--json"], timeout_s=_QUERY_TIMEOUT_S
-                )
-            except TelamonError:
-                continue
-            module = Status.model_validate_json(answer.stdout).modules.get(self.module)
-            if module is not None and node.name in module.nodes:
-                found[node.name] = module.nodes[node.name]
+            with suppress(UnreachableError):
+                shown = agent_api.status(RunningHost(node.name, init)).modules.get(self.module)
+                if shown is not None and node.name in shown.nodes:
+                    found[node.name] = shown.nodes[node.name]
         return found
 
     def await_states(self, timeout_s: float, **states: str) -> Mapping[str, ModuleNodeStatus]:

@@ -138,7 +138,7 @@ impl Session {
         match Request::parse(bytes) {
             Ok(request) => {
                 self.handler
-                    .handle(&request, Reply::new(&self.device, request.unique), scratch)
+                    .handle(&request, Reply::new(&self.device, request.unique), scratch);
             }
             Err(refused) => {
                 tracing::error!(reason = %refused.reason, "request refused");

@@ -160,9 +160,9 @@ impl Served {
         }
         for mount in self.present() {
             if force {
-                mount.mounted.unmount_by_force(timeout)?
+                mount.mounted.unmount_by_force(timeout)?;
             } else {
-                mount.mounted.unmount()?
+                mount.mounted.unmount()?;
             }
             mount.is_present.store(false, Ordering::Release);
         }

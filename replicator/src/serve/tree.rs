@@ -118,7 +118,7 @@ impl Tree {
             Operation::GetAttributes => reply.attributes(self.checked(self.attributes(node))),
             Operation::Statx => reply.statx(self.checked(self.statx(node))),
             Operation::SetAttributes(change) => {
-                reply.attributes(self.changed(self.set_attributes(node, change), &[node]))
+                reply.attributes(self.changed(self.set_attributes(node, change), &[node]));
             }
             Operation::ReadLink => match self.checked(self.read_link(node)) {
                 Ok(target) => reply.bytes(Ok(&target)),
@@ -135,13 +135,13 @@ impl Tree {
                 reply.empty(self.changed(result, &[node]));
             }
             Operation::RemoveExtended { name } => {
-                reply.empty(self.changed(self.remove_extended(node, name), &[node]))
+                reply.empty(self.changed(self.remove_extended(node, name), &[node]));
             }
             Operation::GetExtended { name, size } => {
-                self.get_extended(node, name, *size, reply, scratch)
+                self.get_extended(node, name, *size, reply, scratch);
             }
             Operation::ListExtended { size } => {
-                self.list_extended(node, *size, &request.caller, reply, scratch)
+                self.list_extended(node, *size, &request.caller, reply, scratch);
             }
             Operation::OpenDirectory => reply.opened(self.checked(self.open_directory(node))),
             Operation::ReadDirectory {
@@ -201,7 +201,7 @@ impl Tree {
                 ));
             }
             Operation::Unlink { name } => {
-                reply.empty(self.changed(self.unlink(parent, name), &[parent]))
+                reply.empty(self.changed(self.unlink(parent, name), &[parent]));
             }
             Operation::RemoveDirectory { name } => {
                 reply.empty(self.changed(self.remove_directory(parent, name), &[parent]));
@@ -221,7 +221,7 @@ impl Tree {
                 reply.entry(self.store().node(target).and_then(|target| {
                     let result = self.link(&target, parent, name);
                     self.changed(result, &[&target, parent])
-                }))
+                }));
             }
             Operation::Create {
                 name,
@@ -278,7 +278,7 @@ impl Tree {
                 reply.empty(self.changed(result, &[node]));
             }
             Operation::Seek { offset, whence, .. } => {
-                reply.offset(self.checked(self.seek(node, *offset, *whence)))
+                reply.offset(self.checked(self.seek(node, *offset, *whence)));
             }
             Operation::CopyRange {
                 offset,
