@@ -13,6 +13,7 @@
 pub mod apply;
 pub mod capture;
 pub mod control;
+pub mod fuse;
 pub mod identity;
 pub mod journal;
 pub mod lineage;
