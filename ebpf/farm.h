@@ -2,8 +2,9 @@
 /*
  * The contract between the farm filter in the kernel and the agent: table layout, hash, maps, keys, counters.
  *
- * One loaded object per network interface, pinned below /sys/fs/bpf/telamon/farm/INTERFACE/: maps under the names below,
- * program `farm`, link `link`. The filter lives without the agent; removing the pinned link detaches it.
+ * One loaded object per network interface, pinned below /sys/fs/bpf/telamon-farm/INTERFACE/ (dots of the name written as
+ * colons: bpffs has none): maps under the names below, program `prog`, link `link`. The filter lives without the agent;
+ * removing the pinned link detaches it.
  *
  * Hash. A client falls into bucket = jhash(key, seed) >> 16, where jhash is the kernel's include/linux/jhash.h over bytes,
  * its words loaded little-endian, and key is the client's address in network order (4 or 16 bytes), followed with
@@ -12,21 +13,22 @@
  * Vectors: tests/vectors/farm_hash.json.
  *
  * Rules, in this order. A filter never asks for another packet's fate.
- *  1. Not for an address of `addresses`: passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
+ *  1. Not for an address of `addresses` (and of `settings`.address_bits): passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
  *  2. ARP request or neighbour solicitation for such an address: flood mode answers if the requester's bucket is ours,
- *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC.
- *     Anyone else drops.
+ *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC. Both
+ *     only under a valid lease. Anyone else drops. An ARP announcement of such an address (sender = target) drops.
  *  3. The service is `services`[address, protocol, port], else [address, protocol, 0]; without one `farm_address_rule.other`
  *     decides, by the requester's address in the address's own table.
  *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody. This node owns the bucket if owner == self and the
- *     lease is valid: bpf_ktime_get_boot_ns() < `lease`[0].
+ *     lease is valid: bpf_ktime_get_boot_ns() < `lease`[0], looked at once a tick, so at most 10 ms late.
  *     datagram: passes where owned, else drops.
  *     TCP SYN without ACK: passes where owned, else drops.
  *     other TCP: passes where owned if previous == 0 (the stack answers RST to strangers). Else, if owner == self or previous
  *     is not 0, a local non-listening socket of that tuple passes. Else, where owned, what bpf_tcp_check_syncookie accepts
  *     passes. Else drops.
  *     ICMP error: decided by the quoted packet, as if its sender had received it from the client.
- *     fragments: the first one decides for all, through `fragments`.
+ *     fragments: the first one decides for all, through `fragments`; one that overtakes it drops.
+ *     What passes gets our own MAC as its destination, or the stack would not take a frame for the virtual one.
  *  5. Dispatch mode: the dispatcher sends a frame whose bucket another owns to `neighbours`[owner]. Whoever would drop other
  *     TCP by rule 4 while previous is neither 0 nor self sends it to `neighbours`[previous] instead; so does the dispatcher
  *     itself where it owns the bucket. Each sending on decrements TTL or hop limit, so that no loop lives; source MAC = our
@@ -91,7 +93,7 @@ enum farm_other {
 	FARM_OTHER_PASS = 2,  /* every node's stack */
 };
 
-/* Value of `addresses`, a hash keyed by struct farm_address. */
+/* Value of `addresses`, a hash keyed by struct farm_address. Written before its bit is set, see farm_settings. */
 struct farm_address_rule {
 	__u16 table;
 	__u8 mode;  /* enum farm_mode */
@@ -116,16 +118,20 @@ struct farm_service_key {
 struct farm_service {
 	__u16 table;
 	__u8 affinity; /* enum farm_affinity */
-	__u8 reserved;
+	__u8 mode;     /* enum farm_mode, as in the address's rule */
 };
 
 /* `lease` is an array of one __u64: CLOCK_BOOTTIME in nanoseconds until which this node may own buckets; 0: never. */
 
-/* The one element of the array `settings`. */
+/*
+ * The one element of the array `settings`. `address_bits` lets most frames pass without a lookup: for an address whose last
+ * four bytes are a, b, c, d, bit i = a ^ b ^ c ^ d is address_bits[i / 64] >> i % 64 & 1.
+ */
 struct farm_settings {
-	__u8 self; /* 0: no member, everything for a virtual address drops */
+	__u8 self; /* 0: no member, everything for a virtual address drops, as not the owner's */
 	__u8 reserved;
 	__u8 mac[6]; /* of this interface */
+	__u64 address_bits[4];
 };
 
 /* Element of the array `neighbours`, indexed by member number. All zero: unknown. */
@@ -183,7 +189,7 @@ enum farm_counter {
 	FARM_ANSWER_ND = 23,
 	FARM_REDIRECT_OWNER = 24,
 	FARM_REDIRECT_PREVIOUS = 25,
-	FARM_DROP_LEASE = 26,      /* SYN or datagram of an own bucket, but the agent is gone */
+	FARM_DROP_LEASE = 26, /* SYN or datagram of an own bucket, but the agent is gone */
 	FARM_COUNTERS = 27,
 };
 
@@ -192,7 +198,7 @@ _Static_assert(sizeof(struct farm_table) == 2 * FARM_BUCKETS + 16, "shared layou
 _Static_assert(sizeof(struct farm_address_rule) == 12, "shared layout");
 _Static_assert(sizeof(struct farm_service_key) == 20, "shared layout");
 _Static_assert(sizeof(struct farm_service) == 4, "shared layout");
-_Static_assert(sizeof(struct farm_settings) == 8, "shared layout");
+_Static_assert(sizeof(struct farm_settings) == 40, "shared layout");
 _Static_assert(sizeof(struct farm_neighbour) == 8, "shared layout");
 _Static_assert(sizeof(struct farm_fragment_key) == 40, "shared layout");
 _Static_assert(sizeof(struct farm_fragment) == 4, "shared layout");

@@ -12,6 +12,8 @@
 
 pub mod apply;
 pub mod capture;
+pub mod control;
+pub mod fuse;
 pub mod identity;
 pub mod journal;
 pub mod lineage;
