@@ -261,7 +261,7 @@ impl Primary {
                 length,
                 byte,
             } => {
-                let path = self.choose(path)?;
+                let path = self.choose_file(path)?;
                 let before = extended(&path);
                 let file = open(&path)?;
                 let content: Vec<u8> = (0..length)
@@ -277,11 +277,11 @@ impl Primary {
                 length,
                 how,
             } => {
-                let path = self.choose(path)?;
+                let path = self.choose_file(path)?;
                 self.change_range(&path, u64::from(offset), u64::from(length), how)?;
             }
             O::Truncate { path, size } => {
-                let path = self.choose(path)?;
+                let path = self.choose_file(path)?;
                 let before = extended(&path);
                 let file = open(&path)?;
                 file.set_len(u64::from(size)).ok()?;
@@ -314,7 +314,7 @@ impl Primary {
                 self.held.insert(id.inode, (id, held));
             }
             O::Hold { path } => {
-                let path = self.choose(path)?;
+                let path = self.choose_file(path)?;
                 let file = open(&path)?;
                 let id = self.id(&path);
                 self.held.insert(id.inode, (id, file));
@@ -409,7 +409,13 @@ impl Primary {
             .symlink_metadata()
             .ok()
             .map(|metadata| (self.id(to), metadata));
-        renameat_with(CWD, from, CWD, to, flags).ok()?;
+        if renameat_with(CWD, from, CWD, to, flags).is_err() {
+            if flags == RenameFlags::WHITEOUT {
+                // ext4 puts the whiteout in place first: a refusal after that leaves a new time behind.
+                self.changed_attributes(from.parent()?);
+            }
+            return None;
+        }
         if replaced.as_ref().is_some_and(|(other, _)| *other == moved) {
             return None;
         }
@@ -526,6 +532,12 @@ impl Primary {
     fn choose(&self, number: u8) -> Option<PathBuf> {
         let paths = self.paths();
         paths.get(usize::from(number) % paths.len().max(1)).cloned()
+    }
+
+    fn choose_file(&self, number: u8) -> Option<PathBuf> {
+        let mut files = self.paths();
+        files.retain(|path| path.symlink_metadata().unwrap().is_file());
+        files.get(usize::from(number) % files.len().max(1)).cloned()
     }
 
     fn spot(&self, directory: u8, number: u8) -> PathBuf {

@@ -7,6 +7,16 @@ use crate::operation::{Operation, operations};
 use crate::primary::Primary;
 use crate::secondary::Secondary;
 
+/// 100 cases; the environment's `PROPTEST_CASES` asks for more.
+pub fn settings() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        cases: cases.and_then(|cases| cases.parse().ok()).unwrap_or(100),
+        max_shrink_iters: 4000,
+        ..ProptestConfig::default()
+    }
+}
+
 /// A pair that starts equal and live.
 pub fn pair() -> (Primary, Secondary) {
     let (mut primary, mut secondary) = (Primary::new(), Secondary::new(&[]));
@@ -37,10 +47,10 @@ fn follow(primary: &mut Primary, secondary: &mut Secondary, operations: &[Operat
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(settings())]
 
     #[test]
-    fn records_make_equal_trees(operations in operations(80)) {
+    fn records_make_equal_trees(operations in operations(160)) {
         let (mut primary, mut secondary) = pair();
         follow(&mut primary, &mut secondary, &operations);
         secondary.assert_equal(primary.path());

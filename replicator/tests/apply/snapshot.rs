@@ -80,10 +80,15 @@ pub fn snapshot(root: &Path) -> Snapshot {
     found
 }
 
+/// Preallocated blocks pass for data while the cache holds zeroes for them: writes out what is dirty and drops the rest.
+pub fn cool(file: &File) {
+    file.sync_data().unwrap();
+    fadvise(file, 0, None, Advice::DontNeed).unwrap();
+}
+
 fn data_ranges(path: &Path) -> Vec<(u64, u64)> {
     let file = File::open(path).unwrap();
-    // Preallocated blocks pass for data while the cache holds zeroes for them.
-    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    cool(&file);
     let mut ranges = Vec::new();
     let mut position = 0;
     while let Ok(start) = seek(&file, SeekFrom::Data(position)) {
