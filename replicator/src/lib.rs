@@ -11,6 +11,7 @@
 
 pub mod journal;
 pub mod lineage;
+pub mod link;
 pub mod mount;
 pub mod record;
 pub mod serve;
