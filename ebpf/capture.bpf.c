@@ -9,11 +9,8 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define FALLOC_FL_KEEP_SIZE	 0x01
-#define FALLOC_FL_PUNCH_HOLE	 0x02
-#define FALLOC_FL_COLLAPSE_RANGE 0x08
-#define FALLOC_FL_ZERO_RANGE	 0x10
-#define FALLOC_FL_INSERT_RANGE	 0x20
+#define FALLOC_FL_PUNCH_HOLE 0x02
+#define FALLOC_FL_ZERO_RANGE 0x10
 
 static __always_inline int buffered(struct inode *inode, __s64 offset, unsigned int copied)
 {
@@ -43,15 +40,26 @@ int BPF_PROG(write_journalled, struct inode *inode, __s64 offset, unsigned int l
 	return buffered(inode, offset, copied);
 }
 
-/* Punching and zeroing pass here as well and have hooks of their own. */
+/* Depending on the kernel, punching and zeroing pass here on their way to hooks of their own. */
 SEC("tp_btf/ext4_fallocate_enter")
 int BPF_PROG(allocate, struct inode *inode, __s64 offset, __s64 length, int mode)
 {
-	if (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
-		return 0;
-	if (mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE))
-		length = ~0ULL - offset;
-	capture(inode, offset, length, CAPTURE_ALLOCATE);
+	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		capture(inode, offset, length, CAPTURE_ALLOCATE);
+	return 0;
+}
+
+SEC("tp_btf/ext4_collapse_range")
+int BPF_PROG(collapse, struct inode *inode, __s64 offset)
+{
+	capture(inode, offset, ~0ULL - offset, CAPTURE_ALLOCATE);
+	return 0;
+}
+
+SEC("tp_btf/ext4_insert_range")
+int BPF_PROG(insert, struct inode *inode, __s64 offset)
+{
+	capture(inode, offset, ~0ULL - offset, CAPTURE_ALLOCATE);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 //!         lineage/  generations and their comparison record, journal: the values and the seam between serve and link
 //! ```
 
+pub mod capture;
 pub mod journal;
 pub mod lineage;
 pub mod link;

@@ -102,7 +102,9 @@ class CaptureSet:
         return Capture(BackEnd.RELAY, None, reason)
 
     def remove(self) -> None:
-        """Ends the capture and removes every pin; harmless when there is none."""
+        """Removes every pin; harmless when there is none. The kernel detaches the programs a moment
+        later.
+        """
         if not self._pins.is_dir():
             return
         for seal in self._seals():

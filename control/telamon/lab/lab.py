@@ -171,7 +171,9 @@ def _make(name: str, spec: LabSpec, lab_file: str, is_attached: bool) -> keeper.
         record.save(name, now)
         network.make_bridges(leash.keeper, spec.networks)
         booting = power.boot(name, spec, leash.keeper, spec.hosts, now.cuts)
-        nodes.furnish(spec, {host: RunningHost(host, one.init) for host, one in booting.items()})
+        nodes.furnish(
+            name, spec, {host: RunningHost(host, one.init) for host, one in booting.items()}
+        )
         for one in booting.values():
             one.go()
         leash.ready()

@@ -8,6 +8,7 @@ tell is asked from the kernel. A record whose keeper has ended is a leftover of 
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from telamon.errors import NotFoundError
+from telamon.errors import InvalidError, NotFoundError
 from telamon.lab.network import Direction
 from telamon.lab.process import Process
 
 LABS = Path("/run/telamon-lab")
-_LAYOUT = 1
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 Cut = tuple[str, str, Direction]  # host, network, one direction
 
@@ -38,6 +39,11 @@ class Record:
 
 def directory(name: str) -> Path:
     """Where the record, the tmpfs of images and the hosts' logs of a lab are."""
+    if not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{name!r} cannot be the name of a lab: use small letters, digits and inner hyphens,"
+            " at most 32"
+        )
     return LABS / name
 
 
@@ -81,7 +87,6 @@ def load(name: str) -> Record:
 def save(name: str, record: Record) -> None:
     """Replaces the record."""
     stored = {
-        "layout": _LAYOUT,
         "lab_file": record.lab_file,
         "keeper": _pair(record.keeper),
         "is_ready": record.is_ready,

@@ -1,10 +1,10 @@
 """What a host sees as its file system.
 
 The root is a small tmpfs that shows the machine's directories, except where a host must differ:
-/proc, /sys, /run, /tmp and /dev/shm are its own, and /etc/telamon, /var/lib/telamon and the data
-directories lie on the host's own disk, an ext4 that is also visible as a whole at /disk. What is
-mounted over a data directory (the replicated view, the fence) does not hide the same directory
-below /disk.
+/proc, /sys, /run, /tmp, /var/log and /dev/shm are its own, and /etc/telamon, /var/lib/telamon and
+the data directories lie on the host's own disk, an ext4 that is also visible as a whole at /disk.
+What is mounted over a data directory (the replicated view, the fence) does not hide the same
+directory below /disk.
 
 Runs inside the host's new mount namespace; the machine's own tree is never changed, not even where
 a data directory does not exist on the machine.
@@ -47,6 +47,7 @@ def move_in(root: Path, image: Path, directories: Sequence[Path], hosts_file: st
     own_devices = {root.stat().st_dev, (root / "run").stat().st_dev, disk.stat().st_dev}
     for directory in (CONFIGURATION, STATE, *directories):
         _put_on_disk(root, disk, directory, own_devices)
+    _cover(root, root / "var/log")
     if (root / "etc" / "hosts").exists():
         (root / "run" / "hosts").write_text(hosts_file)
         kernel.bind(root / "run" / "hosts", root / "etc" / "hosts")

@@ -12,19 +12,19 @@ from enum import StrEnum
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from itertools import combinations
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator
 
 from telamon.configuration.fault import Finding, Location, refuse
-from telamon.configuration.model import Settings, parse
+from telamon.configuration.model import Section, parse
 from telamon.configuration.quantity import Size, SizeField
 
 # What `telamon lab up` makes without a file.
 DEFAULT = """\
 networks:
   lan: {ipv4: 10.0.0.0/24, ipv6: "fd00:0:0:1::/64"}
-  repl: {ipv4: 10.1.0.0/24}
+  repl: {ipv4: 10.1.0.0/24, replication: preferred}
 hosts:
   n1: {kind: node, networks: [lan, repl]}
   n2: {kind: node, networks: [lan, repl]}
@@ -48,11 +48,12 @@ class HostKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One layer 2 segment with its subnets."""
+    """One layer 2 segment with its subnets; `replication` as in cluster.yaml."""
 
     name: str
     ipv4: IPv4Network
     ipv6: IPv6Network | None
+    replication: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +99,18 @@ def _directory(value: object) -> str:
     return str(path)
 
 
-class _Network(Settings):
+class _Network(Section):
     ipv4: Annotated[IPv4Network, PlainValidator(IPv4Network)]
     ipv6: Annotated[IPv6Network, PlainValidator(IPv6Network)] | None = None
+    replication: Literal["preferred", "allowed", "never"] = "allowed"
 
 
-class _Host(Settings):
+class _Host(Section):
     kind: Annotated[HostKind, PlainValidator(HostKind)]
     networks: list[str] = Field(min_length=1)
 
 
-class _File(Settings):
+class _File(Section):
     networks: dict[str, _Network] = Field(min_length=1)
     hosts: dict[str, _Host] = Field(min_length=1)
     directories: list[Annotated[str, PlainValidator(_directory)]] = Field(
@@ -126,7 +128,10 @@ def lab_spec(text: str, source: str) -> LabSpec:
         raise refuse(parsed)
     file = parsed.model
     return LabSpec(
-        networks=tuple(Network(name, one.ipv4, one.ipv6) for name, one in file.networks.items()),
+        networks=tuple(
+            Network(name, one.ipv4, one.ipv6, one.replication)
+            for name, one in file.networks.items()
+        ),
         hosts=tuple(_host(number, name, file) for number, name in enumerate(file.hosts, start=1)),
         directories=tuple(file.directories),
         disk_bytes=file.disk.size_bytes,

@@ -83,16 +83,18 @@ class Scripts:
         self._context = context
         self._output_directory = output_directory
         self._one_at_a_time = asyncio.Lock()
+        self.latest_output: Path | None = None
 
     async def run(
         self, script: Path, *, action: str, role: str, limit_s: float, is_forced: bool = False
     ) -> ScriptRun:
         """Runs `script` to its end; an exit status other than 0 and a passed limit are errors."""
         async with self._one_at_a_time:
-            output = self._new_output(action)
+            output = self.latest_output = self._new_output(action)
             variables = environment(self._context, action=action, role=role, is_forced=is_forced)
             started_s = time.monotonic()
-            process = await self._spawn(script, output, variables)
+            arguments = ("force",) if is_forced else ()
+            process = await self._spawn((script, *arguments), output, variables)
             try:
                 async with asyncio.timeout(limit_s):
                     status = await process.wait()
@@ -120,12 +122,12 @@ class Scripts:
         return self._output_directory / f"{stamp}_{action}.log"
 
     async def _spawn(
-        self, script: Path, output: Path, variables: Mapping[str, str]
+        self, command: tuple[Path | str, ...], output: Path, variables: Mapping[str, str]
     ) -> asyncio.subprocess.Process:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             return await asyncio.create_subprocess_exec(
-                script,
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,
@@ -135,7 +137,7 @@ class Scripts:
             )
         except OSError as error:
             raise ScriptError(
-                f"script {script} of module {self._context.module} could not be run: "
+                f"script {command[0]} of module {self._context.module} could not be run: "
                 f"{error.strerror}; "
                 "check that it exists, is executable and begins with #! and its interpreter"
             ) from error

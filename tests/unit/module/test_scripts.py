@@ -143,12 +143,12 @@ async def test_cancelling_ends_the_script(scripts: Scripts, module_directory: Pa
 async def test_force_is_told_and_old_outputs_are_dropped(
     scripts: Scripts, module_directory: Path
 ) -> None:
-    script = _script(module_directory, "echo force=$TELAMON_FORCE")
+    script = _script(module_directory, "echo force=$TELAMON_FORCE $1")
     outputs = []
     for _ in range(KEPT_RUNS + 3):
         run = await scripts.run(
             script, action="stop", role="prim", limit_s=DEADLINE_S, is_forced=True
         )
         outputs.append(run.output)
-    assert outputs[-1].read_text() == "force=1\n"
+    assert outputs[-1].read_text() == "force=1 force\n"
     assert sorted(outputs[-1].parent.iterdir()) == outputs[-KEPT_RUNS:]

@@ -1,0 +1,169 @@
+"""What the role machine of a mirror asks for, done: each operation as one call that ends well or
+with an error.
+
+The machine orders and times the steps; nothing here decides. Every operation may be cancelled at
+any await and begun again: each is idempotent, or leaves a trace that says "unknown".
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from telamon.agent.events import EventLog
+from telamon.agent.memory import Memory
+from telamon.agent.models import Severity
+from telamon.agent.virtual_ips import VirtualIps
+from telamon.bpf.capture import Capture, CaptureSet
+from telamon.errors import TelamonError, UnreachableError
+from telamon.mirror.role_action import (
+    AddAddresses,
+    Connect,
+    Demote,
+    Disconnect,
+    Grant,
+    Operation,
+    Outdate,
+    Promote,
+    RemoveAddresses,
+    StartApplication,
+    StartReplicator,
+    StopApplication,
+    StopReplicator,
+)
+from telamon.mirror.role_event import Presence
+from telamon.module.leftover import kill_leftover
+from telamon.module.scripts import Scripts
+from telamon.replication.client import ReplicatorClient
+from telamon.replication.messages import Configuration
+from telamon.replication.mounts import detach_dead_mounts
+from telamon.replication.process import ReplicatorProcess
+
+SOONER_S = 0.2
+"""Limits end so much before the machine's own, whose message knows less."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorParts:
+    """Everything of one mirror module that an operation touches."""
+
+    module: str
+    directories: tuple[Path, ...]
+    start_script: Path
+    stop_script: Path
+    process: ReplicatorProcess
+    client: ReplicatorClient
+    configuration: Callable[[Capture], Configuration]
+    scripts: Scripts
+    virtual_ips: VirtualIps
+    memory: Memory
+    events: EventLog
+
+
+class MirrorOperations:
+    """Performs operations on one module's parts."""
+
+    def __init__(self, parts: MirrorParts) -> None:
+        self._parts = parts
+        self.capture: Capture | None = None
+        self.expects_end = False
+        """The replicator's process was told to end."""
+
+    async def perform(self, operation: Operation, timeout_ms: int) -> None:
+        """Does `operation`; an error's message is the reason that users see."""
+        limit_s = max(timeout_ms / 1000 - SOONER_S, SOONER_S)
+        client = self._parts.client
+        match operation:
+            case StartReplicator():
+                await self._start_replicator(limit_s)
+            case StopReplicator(force):
+                await self._stop_replicator(force, limit_s)
+            case Connect(discard):
+                await client.connect(discard=discard)
+            case Disconnect():
+                await client.disconnect(limit_s)
+            case Promote(force, handover):
+                await client.promote(force=force, handover=handover, limit_s=limit_s)
+            case Demote(force):
+                await client.demote(force=force, limit_s=limit_s)
+            case Grant():
+                await client.grant(limit_s)
+            case Outdate(by_generation):
+                await client.outdate(by_generation, limit_s)
+            case AddAddresses():
+                await self._parts.virtual_ips.take()
+            case RemoveAddresses():
+                await self._parts.virtual_ips.give_up()
+            case StartApplication():
+                await self._start_application(limit_s)
+            case StopApplication(force):
+                await self._stop_application(force, limit_s)
+
+    async def configure(self) -> None:
+        """Tells a running replicator what it serves; an adopted one knows it already."""
+        parts = self._parts
+        if self.capture is None:
+            self.capture = await asyncio.to_thread(self._ensure_capture)
+        await parts.client.configure(parts.configuration(self.capture))
+
+    async def _start_replicator(self, limit_s: float) -> None:
+        parts = self._parts
+        if parts.process.running_pid() is None:
+            await asyncio.to_thread(detach_dead_mounts, parts.directories)
+        self.expects_end = False
+        await parts.process.start()
+        await parts.client.wait_connected(limit_s)
+        await self.configure()
+
+    def _ensure_capture(self) -> Capture:
+        return CaptureSet(self._parts.module).ensure(self._parts.directories)
+
+    async def _stop_replicator(self, force: bool, limit_s: float) -> None:
+        parts = self._parts
+        self.expects_end = True
+        if force:
+            await parts.process.kill()
+            await asyncio.to_thread(detach_dead_mounts, parts.directories)
+            return
+        if parts.process.running_pid() is None:
+            return
+        try:
+            await parts.client.stop(limit_s)
+        except UnreachableError:
+            # It may have closed the connection before its answer was read; its end is what counts.
+            if parts.process.running_pid() is not None and parts.client.is_connected:
+                raise
+        async with asyncio.timeout(limit_s):
+            await parts.process.wait_ended()
+
+    async def _start_application(self, limit_s: float) -> None:
+        parts = self._parts
+        parts.memory.application = Presence.UNKNOWN
+        run = await parts.scripts.run(
+            parts.start_script, action="start", role="primary", limit_s=limit_s
+        )
+        parts.memory.application = Presence.ON
+        parts.events.append(
+            f"the start script ended after {run.duration_s:.1f} s", module=parts.module
+        )
+
+    async def _stop_application(self, force: bool, limit_s: float) -> None:
+        parts = self._parts
+        parts.memory.application = Presence.UNKNOWN
+        try:
+            await parts.scripts.run(
+                parts.stop_script, action="stop", role="primary", limit_s=limit_s, is_forced=force
+            )
+        except TelamonError as error:
+            if not force:
+                raise
+            parts.events.append(str(error), module=parts.module, severity=Severity.WARNING)
+        if force:
+            killed = await kill_leftover(parts.module)
+            if killed:
+                parts.events.append(
+                    f"{killed} processes of the application were killed",
+                    module=parts.module,
+                    severity=Severity.WARNING,
+                )
+        parts.memory.application = Presence.OFF

@@ -1,0 +1,1 @@
+"""The write capture on this kernel: real ext4, real programs, real writes."""

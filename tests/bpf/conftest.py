@@ -1,0 +1,73 @@
+"""A loop ext4 on tmpfs, a bpffs of our own, and the capture loaded into it."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from telamon.bpf.capture import BackEnd, CaptureSet
+
+from .watcher import Watcher
+
+IMAGE_BYTES = 512 << 20
+
+
+def run(*command: str | Path) -> None:
+    subprocess.run([str(word) for word in command], check=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    base = tmp_path_factory.mktemp("ext4")
+    memory, mounted = base / "memory", base / "mounted"
+    memory.mkdir()
+    mounted.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=640M", "tmpfs", memory)
+    try:
+        image = memory / "image"
+        with image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        run("mkfs.ext4", "-q", "-F", image)
+        run("mount", "-o", "loop", image, mounted)
+        try:
+            yield mounted
+        finally:
+            run("umount", mounted)
+    finally:
+        run("umount", memory)
+
+
+@pytest.fixture(scope="session")
+def pins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The place of the modules' pins, on a bpffs that nobody else uses."""
+    root = tmp_path_factory.mktemp("bpffs")
+    run("mount", "-t", "bpf", "bpf", root)
+    try:
+        place = root / "telamon"
+        place.mkdir()
+        yield place
+    finally:
+        run("umount", root)
+
+
+@pytest.fixture(scope="module")
+def watcher(ext4: Path, pins: Path) -> Iterator[Watcher]:
+    """A loaded capture with a reader; each test watches files of its own."""
+    capture = CaptureSet("writes", pins)
+    loaded = capture.ensure([ext4])
+    assert loaded.back_end is BackEnd.TP_BTF, loaded.reason
+    try:
+        with Watcher(pins / "writes") as reader:
+            yield reader
+    finally:
+        capture.remove()
+
+
+@pytest.fixture(scope="session")
+def asynchronous_writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled asynchronous_writer.c."""
+    binary = tmp_path_factory.mktemp("build") / "asynchronous_writer"
+    source = Path(__file__).with_name("asynchronous_writer.c")
+    run("gcc", "-O1", "-Wall", "-Werror", "-o", binary, source)
+    return binary
