@@ -108,7 +108,7 @@ impl fmt::Display for Role {
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
     pub generation: Generation,
-    /// The generation at which the peer was last in step; equal to `generation` while it is.
+    /// The generation at which the peer was left behind; none while nobody is known to be behind.
     pub peer_generation: Generation,
     /// Generations that this data passed through, newest first.
     pub history: Vec<Generation>,
@@ -154,13 +154,13 @@ impl Lineage {
     /// Acknowledges alone from now on.
     #[must_use]
     pub fn granted(&self, new: Generation) -> Lineage {
-        let is_in_step = self.peer_generation == self.generation;
+        let nobody_is_behind = self.peer_generation == Generation::NONE;
         let mut history = vec![self.generation];
         history.extend(self.history.iter().filter(|old| **old != self.generation));
         history.truncate(HISTORY);
         Lineage {
             generation: new,
-            peer_generation: if is_in_step {
+            peer_generation: if nobody_is_behind {
                 self.generation
             } else {
                 self.peer_generation
@@ -198,7 +198,7 @@ impl Lineage {
     #[must_use]
     pub fn in_step(&self) -> Lineage {
         Lineage {
-            peer_generation: self.generation,
+            peer_generation: Generation::NONE,
             ..self.clone()
         }
     }
@@ -208,7 +208,7 @@ impl Lineage {
     pub fn brought_up(&self, source: &Lineage) -> Lineage {
         Lineage {
             generation: source.generation,
-            peer_generation: source.generation,
+            peer_generation: Generation::NONE,
             history: source.history.clone(),
             data_state: DataState::UpToDate,
             is_clean: false,

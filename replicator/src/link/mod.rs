@@ -8,6 +8,9 @@
 //! wakes it. Neither side trusts the other's bytes: what is not a well-formed frame in its place ends the session.
 
 pub mod channel;
+pub mod dial;
+pub mod handshake;
+pub mod listen;
 pub mod queue;
 pub mod shipper;
 mod split;
