@@ -2,8 +2,9 @@
 /*
  * The contract between the farm filter in the kernel and the agent: table layout, hash, maps, keys, counters.
  *
- * One loaded object per network interface, pinned below /sys/fs/bpf/telamon/farm/INTERFACE/: maps under the names below,
- * program `farm`, link `link`. The filter lives without the agent; removing the pinned link detaches it.
+ * One loaded object per network interface, pinned below /sys/fs/bpf/telamon-farm/INTERFACE/ (dots of the name written as
+ * colons: bpffs has none): maps under the names below, program `prog`, link `link`. The filter lives without the agent;
+ * removing the pinned link detaches it.
  *
  * Hash. A client falls into bucket = jhash(key, seed) >> 16, where jhash is the kernel's include/linux/jhash.h over bytes,
  * its words loaded little-endian, and key is the client's address in network order (4 or 16 bytes), followed with
@@ -14,8 +15,8 @@
  * Rules, in this order. A filter never asks for another packet's fate.
  *  1. Not for an address of `addresses`: passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
  *  2. ARP request or neighbour solicitation for such an address: flood mode answers if the requester's bucket is ours,
- *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC.
- *     Anyone else drops.
+ *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC. Both
+ *     only under a valid lease. Anyone else drops. An ARP announcement of such an address (sender = target) drops.
  *  3. The service is `services`[address, protocol, port], else [address, protocol, 0]; without one `farm_address_rule.other`
  *     decides, by the requester's address in the address's own table.
  *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody. This node owns the bucket if owner == self and the
@@ -26,7 +27,8 @@
  *     is not 0, a local non-listening socket of that tuple passes. Else, where owned, what bpf_tcp_check_syncookie accepts
  *     passes. Else drops.
  *     ICMP error: decided by the quoted packet, as if its sender had received it from the client.
- *     fragments: the first one decides for all, through `fragments`.
+ *     fragments: the first one decides for all, through `fragments`; one that overtakes it drops.
+ *     What passes gets our own MAC as its destination, or the stack would not take a frame for the virtual one.
  *  5. Dispatch mode: the dispatcher sends a frame whose bucket another owns to `neighbours`[owner]. Whoever would drop other
  *     TCP by rule 4 while previous is neither 0 nor self sends it to `neighbours`[previous] instead; so does the dispatcher
  *     itself where it owns the bucket. Each sending on decrements TTL or hop limit, so that no loop lives; source MAC = our
@@ -123,7 +125,7 @@ struct farm_service {
 
 /* The one element of the array `settings`. */
 struct farm_settings {
-	__u8 self; /* 0: no member, everything for a virtual address drops */
+	__u8 self; /* 0: no member: everything for a virtual address drops, as DROP_NOT_OWNER */
 	__u8 reserved;
 	__u8 mac[6]; /* of this interface */
 };
@@ -183,7 +185,7 @@ enum farm_counter {
 	FARM_ANSWER_ND = 23,
 	FARM_REDIRECT_OWNER = 24,
 	FARM_REDIRECT_PREVIOUS = 25,
-	FARM_DROP_LEASE = 26,      /* SYN or datagram of an own bucket, but the agent is gone */
+	FARM_DROP_LEASE = 26, /* SYN or datagram of an own bucket, but the agent is gone */
 	FARM_COUNTERS = 27,
 };
 

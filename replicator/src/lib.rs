@@ -6,10 +6,13 @@
 //!         link/     TLS session, queue, acks         capture/ ring of changed ranges from eBPF
 //!         apply/    the secondary: records -> disk   mount/  mounts, fence, holders
 //!         resync/   bring a peer up to date          wire/   records and frames as bytes (WIRE.md)
-//!         lineage/  generations and their comparison record, journal: the values and the seam between serve and link
+//!         lineage/  generations and their comparison identity/ names of objects that outlive descriptors and paths
+//! record, journal: the values and the seam between serve and link
 //! ```
 
+pub mod apply;
 pub mod capture;
+pub mod identity;
 pub mod journal;
 pub mod lineage;
 pub mod link;

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.bpf.watcher import Watcher
 
 from telamon.bpf.capture import BackEnd, CaptureSet
-
-from .watcher import Watcher
 
 IMAGE_BYTES = 512 << 20
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.bpf.watcher import Inode, Loss, Watcher
 
 from telamon.bpf.capture import CaptureSet
-
-from .watcher import Inode, Loss, Watcher
 
 RING_BYTES = 4096
 DEADLINE_MS = 20_000

@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.bpf.watcher import Inode, Watcher
 
 from telamon.bpf.capture import BackEnd, CaptureSet
 from telamon.errors import RefusedError
-
-from .watcher import Inode, Watcher
 
 DEADLINE_S = 20
 

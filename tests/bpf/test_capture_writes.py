@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.bpf.watcher import Inode, Kind, Watcher, covered
 
 from telamon.bpf.program import Program
-
-from .watcher import Inode, Kind, Watcher, covered
 
 BLOCK = 4096
 FILE_BYTES = 64 * BLOCK

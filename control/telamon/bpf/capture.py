@@ -1,14 +1,11 @@
 """The write capture of one mirror module: the back end that sees its directories, loaded, pinned.
 
-Invariant: the pins of a module are complete exactly when their seal, an empty directory named after
-back end and object, exists; it is made last and removed first. So a loader that dies midway leaves
-nothing that anyone adopts. Sealed pins are adopted as they are, because a replicator may be serving
-on them: an object from a newer build takes their place only after `remove`.
+Invariant: complete pins are adopted as they are, because a replicator may be serving on them; an
+object from a newer build takes their place only after `remove`.
 
 Contract of names and layouts: ebpf/capture.h. Does not read the ring; the replicator does.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -17,12 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from telamon.bpf import bpffs
-from telamon.bpf.handle import remove_directory, unpin
-from telamon.bpf.link import Link, attach_tracing
+from telamon.bpf.link import attach_tracing
 from telamon.bpf.location import object_path
-from telamon.bpf.map import Map
 from telamon.bpf.object import BpfObject
 from telamon.bpf.program import Program
+from telamon.bpf.sealed import SealedPins
 from telamon.errors import BpfError, RefusedError
 
 _log = logging.getLogger(__name__)
@@ -70,22 +66,23 @@ class CaptureSet:
         ring_bytes: int = RING_BYTES,
         watched_inodes: int = WATCHED_INODES,
     ) -> None:
-        self._pins = pins / module
+        self._pins = SealedPins(pins / module)
         self._ring_bytes = ring_bytes
         self._watched_inodes = watched_inodes
 
     def ensure(self, directories: Sequence[Path]) -> Capture:
-        """Adopts the module's sealed pins, else loads the best back end that this kernel admits for
-        the file systems of all `directories`. Raises RefusedError if sealed pins do not fit.
+        """Adopts the module's pins if they are complete, else loads the best back end that this
+        kernel admits for the file systems of all `directories`. Raises RefusedError if the pins
+        do not fit.
         """
-        sealed = self._sealed()
-        if sealed is not None:
-            self._check(sealed)
-            return Capture(sealed, self._pins)
+        loaded = self._pins.manner()
+        if loaded is not None:
+            self._check()
+            return Capture(BackEnd(loaded), self._pins.path)
         self.remove()
         refusals: list[str] = []
         try:
-            bpffs.ensure_mounted(self._pins.parents[1])
+            bpffs.ensure_mounted(self._pins.path.parents[1])
         except BpfError as error:
             refusals.append(str(error))
         else:
@@ -96,35 +93,27 @@ class CaptureSet:
                     self.remove()
                     refusals.append(f"{back_end}: {error}")
                 else:
-                    return Capture(back_end, self._pins)
+                    return Capture(back_end, self._pins.path)
         reason = " / ".join(refusal.splitlines()[0] for refusal in refusals)
-        _log.warning("capture of %s falls back to relay: %s", self._pins.name, reason)
+        _log.warning("capture of %s falls back to relay: %s", self._pins.path.name, reason)
         return Capture(BackEnd.RELAY, None, reason)
 
     def remove(self) -> None:
-        """Removes every pin; harmless when there is none. The kernel detaches the programs a moment
-        later.
-        """
-        if not self._pins.is_dir():
-            return
-        for seal in self._seals():
-            remove_directory(seal)
-        for prefix in ("link_", "prog_", ""):
-            for pin in self._pins.glob(f"{prefix}*"):
-                unpin(pin)
-        remove_directory(self._pins)
+        """Ends the capture; harmless when there is none."""
+        self._pins.remove()
 
     def recursion_misses(self) -> int:
         """Events that the kernel skipped without a trace in the ring; see capture.h, Loss."""
         total = 0
-        for path in self._pins.glob("prog_*"):
+        for path in self._pins.path.glob("prog_*"):
             with Program.open_pin(path) as program:
                 total += program.recursion_misses()
         return total
 
     def _load(self, back_end: BackEnd) -> None:
         path = object_path(_OBJECTS[back_end])
-        self._pins.mkdir(mode=0o700, parents=True)
+        pins = self._pins.path
+        pins.mkdir(mode=0o700, parents=True)
         with BpfObject(path) as compiled:
             compiled.resize_map("events", self._ring_bytes)
             compiled.resize_map("watched", self._watched_inodes)
@@ -132,43 +121,27 @@ class CaptureSet:
             compiled.load()
             for name in _LAYOUT:
                 with compiled.map(name) as found:
-                    found.pin(self._pins / name)
+                    found.pin(pins / name)
             for name in compiled.program_names():
                 with compiled.program(name) as program:
-                    program.pin(self._pins / f"prog_{name}")
+                    program.pin(pins / f"prog_{name}")
                     if name != _CLAIM:
                         with attach_tracing(program) as link:
-                            link.pin(self._pins / f"link_{name}")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        (self._pins / f"sealed_{back_end}_{digest}").mkdir()
-        _log.info("capture of %s: %s, pinned at %s", self._pins.name, back_end, self._pins)
+                            link.pin(pins / f"link_{name}")
+        self._pins.seal(back_end, path)
+        _log.info("capture of %s: %s, pinned at %s", pins.name, back_end, pins)
 
-    def _seals(self) -> list[Path]:
-        return list(self._pins.glob("sealed_*"))
-
-    def _sealed(self) -> BackEnd | None:
-        for seal in self._seals():
-            return BackEnd(seal.name.removeprefix("sealed_").rpartition("_")[0])
-        return None
-
-    def _check(self, back_end: BackEnd) -> None:
+    def _check(self) -> None:
         for name, (key_bytes, value_bytes) in _LAYOUT.items():
-            with Map.open_pin(self._pins / name) as found:
-                if (found.key_bytes, found.value_bytes) != (key_bytes, value_bytes):
-                    raise RefusedError(
-                        f"the capture pinned at {self._pins} has another version's layout of "
-                        f"{name}: stop the module, remove that directory, and start it again"
-                    )
-        programs = {path.name.removeprefix("prog_") for path in self._pins.glob("prog_*")}
-        links = {path.name.removeprefix("link_") for path in self._pins.glob("link_*")}
-        if not links or links != programs - {_CLAIM}:
+            self._pins.check_map(name, key_bytes, value_bytes)
+        programs = self._pins.names("prog_") - {_CLAIM}
+        missing = programs ^ self._pins.names("link_")
+        if missing or not programs:
             raise RefusedError(
-                f"the {back_end} capture pinned at {self._pins} has lost programs "
-                f"({', '.join(sorted(programs ^ links)) or 'all'}): stop the module, remove that "
-                "directory, and start it again"
+                f"the capture pinned at {self._pins.path} has lost programs "
+                f"({', '.join(sorted(missing)) or 'all'}): stop the module, remove that directory "
+                "with all it holds, and start it again"
             )
-        for path in self._pins.glob("link_*"):
-            Link.open_pin(path).close()
 
 
 def suitable(directories: Sequence[Path]) -> tuple[BackEnd, ...]:

@@ -75,6 +75,8 @@ class Ports(Section):
     """UDP."""
     replication: Port = 7430
     """TCP, of a mirror module that sets no port of its own."""
+    api: Port = 7440
+    """TCP, between agents: an order may be given on any node."""
 
 
 class HeartbeatTimes(Section):
@@ -118,6 +120,11 @@ def _relations(cluster: Cluster) -> Iterator[Finding]:
     yield from _repeated([n.name for n in cluster.nodes], "nodes")
     yield from _addresses(cluster)
     yield from _times(cluster.heartbeat)
+    if cluster.ports.api == cluster.ports.replication:
+        yield Finding(
+            (("ports", "api"), ("ports", "replication")),
+            f"api != replication is broken: both are {cluster.ports.api}",
+        )
     if not cluster.replication_networks():
         yield Finding(
             (("networks",),),

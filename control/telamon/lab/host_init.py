@@ -29,13 +29,15 @@ _RESTART_DELAY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Everything a host must know to come up. `store` is the lab's place for disks, `agent` the
-    command to keep running (none if empty), `log` where its output goes.
+    """Everything a host must know to come up. `image` is its disk (made if it does not exist),
+    `view` where its root is mounted, `agent` the command to keep running (none if empty), `log`
+    where its output goes.
     """
 
     keeper: int
     host: str
-    store: str
+    image: str
+    view: str
     disk_bytes: int
     directories: Sequence[str]
     hosts_file: str
@@ -101,8 +103,7 @@ def _build(boot: Boot) -> int:
     number = int(str(Path("/proc/self").readlink()))  # /proc is still that of the machine
     socket.sethostname(boot.host)
     kernel.mount("none", "/", flags=kernel.Mount.RECURSIVE | kernel.Mount.PRIVATE)
-    store = Path(boot.store)
-    image, view = store / f"{boot.host}.image", store / f"{boot.host}.root"
+    image, view = Path(boot.image), Path(boot.view)
     if not image.exists():
         root.make_image(image, boot.disk_bytes)
     view.mkdir(exist_ok=True)

@@ -90,7 +90,7 @@ class Lab:
             now = self.record
             if (init := now.hosts[name]) is None:
                 raise RefusedError(f"{name} is off already")
-            power.fail(now.keeper, host, init)
+            power.fail(self.name, now.keeper, host, init)
             record.save(self.name, replace(now, hosts={**now.hosts, name: None}))
 
     def on(self, name: str) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from telamon.errors import TimedOutError
@@ -46,15 +47,14 @@ def cuts_of(host: Host, cuts: Iterable[Cut]) -> frozenset[tuple[str, Direction]]
     return frozenset((name, one) for owner, name, one in cuts if owner == host.name)
 
 
-def fail(keeper: Process, host: Host, init: Process) -> None:
+def fail(lab: str, keeper: Process, host: Host, init: Process) -> None:
     """The power failure of one host; returns when nothing of it is left but its disk."""
     disk = RunningHost(host.name, init).path(DISK)
-    loop = _loop_of(disk)
     network.silence(keeper, host, {(name, one) for name in host.links for one in _EVERYTHING})
     kernel.pull_the_plug(disk)
     end(init)
     network.disconnect(keeper, host)
-    _await_release(loop, host.name)
+    await_release_of_disks(lab, host.name)
 
 
 def end(init: Process) -> None:
@@ -79,25 +79,29 @@ def end(init: Process) -> None:
         )
 
 
-def await_release_of_disks(lab: str) -> None:
-    """Waits until the kernel has let go of every disk of a lab that ended."""
-    store = f"/{lab}/store/"
+def await_release_of_disks(lab: str, host: str | None = None) -> None:
+    """Waits until the kernel has let go of the disk of a host that is gone, or of all of a lab's.
+    To mount an image a second time before that would destroy it.
+    """
+    ending = f".{lab}.image" if host is None else f"/{_image(lab, host)}"
     deadline = time.monotonic() + _END_TIMEOUT_S
-    while busy := [one for one in _loops() if store in _backing(one)]:
+    while busy := _loops_with(ending):
         if time.monotonic() > deadline:
             raise TimedOutError(
-                f"the kernel still holds {', '.join(busy)} for lab {lab}: a process outside of the"
-                " lab uses one of its file systems; end it and repeat `telamon lab down`"
+                f"the kernel still holds {', '.join(busy)} of lab {lab}: a process outside of it"
+                " uses one of its file systems; end that process and repeat the command"
             )
         time.sleep(_POLL_S)
 
 
 def _make(lab: str, spec: LabSpec, keeper: Process, host: Host) -> host_init.Booting:
     has_agent = spec.agents and host.kind is HostKind.NODE
+    store = record.directory(lab) / "store"
     plan = host_init.Boot(
         keeper=keeper.id,
         host=host.name,
-        store=str(record.directory(lab) / "store"),
+        image=str(store / _image(lab, host.name)),
+        view=str(store / f"{host.name}.root"),
         disk_bytes=spec.disk_bytes,
         directories=spec.directories,
         hosts_file=_hosts_file(spec),
@@ -112,36 +116,18 @@ def _hosts_file(spec: LabSpec) -> str:
     return "\n".join([*lines, *(f"{host.address} {host.name}" for host in spec.hosts), ""])
 
 
-def _loop_of(disk: Path) -> str:
-    device = disk.stat().st_dev
-    return Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+def _image(lab: str, host: str) -> str:
+    """The name of a host's disk image. Loop devices are known by it, so it names the lab too."""
+    return f"{host}.{lab}.image"
 
 
-def _loops() -> list[str]:
-    return [entry.name for entry in Path("/sys/block").glob("loop*")]
-
-
-def _backing(loop: str) -> str:
-    """The file behind a loop device; empty when it is free."""
-    try:
-        return Path(f"/sys/block/{loop}/loop/backing_file").read_text().rstrip("\n")
-    except OSError:
-        return ""
-
-
-def _await_release(loop: str, host: str) -> None:
-    """Waits until the last mount of a dead host's disk is gone; a second mount of the same image
-    before that would destroy it.
-    """
-    image = f"/{host}.image"
-    deadline = time.monotonic() + _END_TIMEOUT_S
-    while _backing(loop).removesuffix(" (deleted)").endswith(image):
-        if time.monotonic() > deadline:
-            raise TimedOutError(
-                f"{host} is off, but the kernel still holds its disk {loop}: a process outside of"
-                " the host uses it; end that process and repeat the command"
-            )
-        time.sleep(_POLL_S)
+def _loops_with(ending: str) -> list[str]:
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # it was released just now
+            if backing.read_text().rstrip("\n").removesuffix(" (deleted)").endswith(ending):
+                found.append(backing.parent.parent.name)
+    return found
 
 
 def _fuse_connections(init: Process) -> list[int]:

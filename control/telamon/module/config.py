@@ -99,6 +99,11 @@ def _mirror_in_cluster(module: MirrorModule, cluster: Cluster) -> Iterator[Findi
         all(network in node.addresses for node in nodes) for network in usable
     ):
         yield Finding((("nodes",),), "the two nodes share no network that may carry replication")
+    if (module.replicate.port or cluster.ports.replication) == cluster.ports.api:
+        yield Finding(
+            (("replicate", "port"),),
+            f"port {cluster.ports.api} is ports.api of cluster.yaml; set another one",
+        )
     lost_after = cluster.heartbeat.lost_after
     timeout = module.replicate.peer_timeout
     if timeout > lost_after * TAKEOVER_FACTOR:

@@ -21,6 +21,7 @@ from telamon.module.path import ScriptPath
 
 AddressWithPrefix = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _MODULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}", re.ASCII)
 
 
@@ -81,6 +82,8 @@ class Application(Section):
     stop: ScriptPath = "scripts/stop"
     start_timeout: DurationField = Duration(60_000)
     stop_timeout: DurationField = Duration(60_000)
+    variables: dict[str, str] = Field(default_factory=dict)
+    """Added to the environment of the scripts."""
 
 
 class FailureCounter(Section):
@@ -113,6 +116,13 @@ def relations(module: Module) -> Iterator[Finding]:
     for key in ("start_timeout", "stop_timeout"):
         if getattr(module.application, key) < Duration(100):
             yield Finding((("application", key),), "too short for any script: at least 100ms")
+    for name in module.application.variables:
+        if not _VARIABLE_NAME.fullmatch(name) or name.startswith("TELAMON_"):
+            yield Finding(
+                (("application", "variables", name),),
+                f"{name!r} is not a variable's name: letters, digits and underscores, not"
+                " beginning with a digit or TELAMON_",
+            )
     yield from check_config.relations(module.checks)
     yield from _targets(module)
 

@@ -1,1 +1,0 @@
-"""The write capture on this kernel: real ext4, real programs, real writes."""
