@@ -12,11 +12,13 @@
 
 pub mod apply;
 pub mod capture;
+pub mod fault;
 pub mod identity;
 pub mod journal;
 pub mod lineage;
 pub mod link;
 pub mod mount;
 pub mod record;
+pub mod resync;
 pub mod serve;
 pub mod wire;

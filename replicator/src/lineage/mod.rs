@@ -5,6 +5,7 @@
 //! the newer generation, or the better data state of an equal one, has every acknowledged commit. No clock takes part.
 
 mod compare;
+mod keeper;
 mod store;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, Relation, Source, compare};
+pub use keeper::{Keeper, Told};
 pub use store::{Store, StoreError};
 
 /// Generations kept in a history.

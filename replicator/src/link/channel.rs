@@ -115,6 +115,12 @@ impl Channel {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
+    /// Ends reading only; the last words can still be written.
+    pub fn stop_reading(&self) {
+        // As above.
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
+
     /// How long [`Inbox::fill`] waits for the peer before it gives it up.
     pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.socket.set_read_timeout(Some(timeout))

@@ -7,10 +7,14 @@
 //! Plain threads and blocking sockets. The thread that commits encrypts and writes by itself; a session's receiving thread
 //! wakes it. Neither side trusts the other's bytes: what is not a well-formed frame in its place ends the session.
 
+pub mod acknowledger;
 pub mod channel;
 pub mod dial;
+pub mod follow;
 pub mod handshake;
+pub mod lead;
 pub mod listen;
+pub mod pulse;
 pub mod queue;
 pub mod shipper;
 mod split;
@@ -21,6 +25,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::wire::WireError;
+
+/// How far a session is, as status and events say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    Down,
+    Connecting,
+    Resync,
+    Live,
+}
 
 /// Why a session could not be made, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 //!
 //! Lock order: `outgoing` (the order on the socket) before `state`; `state` is never held during I/O.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -148,37 +149,54 @@ impl Shipper {
         locked(&self.state).sent_bytes
     }
 
-    /// A session continues this log behind `applied`. False if it cannot any more.
-    #[must_use]
-    pub fn attach_live(&self, channel: &Arc<Channel>, applied: Lsn) -> bool {
-        let mut state = locked(&self.state);
-        if state.mode != Mode::Buffering || !state.queue.holds_behind(applied) {
-            return false;
-        }
-        state.queue.rewind(applied);
-        self.enter(&mut state, Mode::Live, Some(channel.clone()));
-        true
+    /// A session continues this log behind `applied`. `start` is called with the position of its first entry and the log, and
+    /// sends what must come before. `Ok(false)` if the log cannot be continued any more.
+    pub fn attach_live(
+        &self,
+        channel: &Arc<Channel>,
+        applied: Lsn,
+        start: impl FnOnce(Lsn, u64) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        // Nobody sends before the start frame went out.
+        let _order = locked(&self.outgoing);
+        let log = {
+            let mut state = locked(&self.state);
+            if state.mode != Mode::Buffering || !state.queue.holds_behind(applied) {
+                return Ok(false);
+            }
+            state.queue.rewind(applied);
+            self.enter(&mut state, Mode::Live, Some(channel.clone()));
+            state.log
+        };
+        start(Lsn(applied.0 + 1), log)?;
+        Ok(true)
     }
 
-    /// A session begins to bring the peer up: entries from here on are kept and sent. Returns the position of the first one,
-    /// or `None` if another session is there.
-    #[must_use]
-    pub fn attach_resync(&self, channel: &Arc<Channel>, trees: Arc<dyn Trees>) -> Option<Lsn> {
-        // First, so that no entry of the new session moves an object undescribed.
+    /// A session begins to bring the peer up: entries from here on are kept and sent. `start` as above. `Ok(false)` if another
+    /// session is there.
+    pub fn attach_resync(
+        &self,
+        channel: &Arc<Channel>,
+        trees: Arc<dyn Trees>,
+        start: impl FnOnce(Lsn, u64) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let _order = locked(&self.outgoing);
+        // Before the mode, so that no entry of the new session moves an object undescribed.
         *locked(&self.described) = Some(trees);
         self.is_describing.store(true, Ordering::SeqCst);
-        let mut state = locked(&self.state);
-        let alone = match state.mode {
-            Mode::Buffering | Mode::Waiting => false,
-            Mode::Alone => true,
-            Mode::Resync { .. } | Mode::Live | Mode::Closed => return None,
+        let (last, log) = {
+            let mut state = locked(&self.state);
+            let alone = match state.mode {
+                Mode::Buffering | Mode::Waiting => false,
+                Mode::Alone => true,
+                Mode::Resync { .. } | Mode::Live | Mode::Closed => return Ok(false),
+            };
+            forget(&mut state);
+            self.enter(&mut state, Mode::Resync { alone }, Some(channel.clone()));
+            (state.queue.last(), state.log)
         };
-        let last = state.queue.last();
-        state.queue = Queue::behind(last);
-        self.enter(&mut state, Mode::Resync { alone }, Some(channel.clone()));
-        state.applied = last;
-        state.durable = last;
-        Some(Lsn(last.0 + 1))
+        start(Lsn(last.0 + 1), log)?;
+        Ok(true)
     }
 
     /// The peer asked for everything and got it: from the entry appended here on, commits wait for it.
@@ -250,6 +268,26 @@ impl Shipper {
         self.stop_describing();
     }
 
+    /// Waits until at most `bytes` are on their way to the peer. False when there is no session any more.
+    #[must_use]
+    pub fn wait_for_room(&self, bytes: usize) -> bool {
+        let mut state = locked(&self.state);
+        loop {
+            if state.channel.is_none() {
+                return false;
+            }
+            if state.queue.held_bytes() <= bytes {
+                return true;
+            }
+            state.waiters += 1;
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
+        }
+    }
+
     /// Waits until the peer applied everything, or `deadline`. True if it did.
     #[must_use]
     pub fn drain(&self, deadline: std::time::Instant) -> bool {
@@ -300,25 +338,21 @@ impl Shipper {
         Ok(())
     }
 
-    /// Appends an entry that is no record, of a resynchronisation. Blocks while the queue is full.
-    pub fn append_logged(&self, logged: &Logged<'_>) -> Lsn {
+    /// Appends an entry of the resynchronisation that `channel` carries. Blocks while the queue is full; does nothing once that
+    /// session is over.
+    pub fn append_logged(&self, channel: &Arc<Channel>, logged: &Logged<'_>) {
         let mut state = self.with_space();
-        if !state.keeps() {
-            return state.queue.last();
+        if is_of(&state, channel) {
+            state
+                .queue
+                .append(|lsn, out| wire::encode_logged(lsn, logged, out));
         }
-        state
-            .queue
-            .append(|lsn, out| wire::encode_logged(lsn, logged, out))
     }
 
     /// Switches to `mode`; everything that follows from it is set here.
     fn enter(&self, state: &mut State, mode: Mode, channel: Option<Arc<Channel>>) {
         state.mode = mode;
         state.channel = channel;
-        if mode == Mode::Live {
-            // A session that continues starts from what this side knows; the peer's first acknowledgement follows at once.
-            state.applied = state.applied.max(state.queue.released());
-        }
         self.ships.store(state.keeps(), Ordering::SeqCst);
         self.publish(state);
         self.changed.notify_all();
