@@ -12,7 +12,9 @@
 
 pub mod apply;
 pub mod capture;
+pub mod control;
 pub mod fault;
+pub mod fuse;
 pub mod identity;
 pub mod journal;
 pub mod lineage;

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,7 +82,7 @@ class EventLog:
         chosen = [event for event in self._recent if module in (None, event.module)]
         return chosen[-limit:] if limit else []
 
-    async def follow(self, module: str | None = None) -> AsyncIterator[Event]:
+    async def follow(self, module: str | None = None) -> AsyncGenerator[Event]:
         """Yields every event appended from now on."""
         follower = _Follower(asyncio.Queue(FOLLOWER_QUEUE))
         self._followers.add(follower)
@@ -98,8 +98,9 @@ class EventLog:
             self._followers.discard(follower)
 
     def close(self) -> None:
-        """Closes the file; nothing is appended afterwards."""
+        """Closes the file; what is appended afterwards is logged but not kept."""
         os.close(self._stream)
+        self._stream = -1
 
     def _open(self) -> int:
         stream = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)

@@ -6,6 +6,7 @@ any await and begun again: each is idempotent, or leaves a trace that says "unkn
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from pathlib import Path
 from telamon.agent.events import EventLog
 from telamon.agent.memory import Memory
 from telamon.agent.models import Severity
+from telamon.agent.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps
 from telamon.bpf.capture import Capture, CaptureSet
-from telamon.errors import TelamonError, UnreachableError
+from telamon.errors import TelamonError, TimedOutError, UnreachableError
 from telamon.mirror.role_action import (
     AddAddresses,
     Connect,
@@ -34,13 +36,13 @@ from telamon.mirror.role_action import (
 from telamon.mirror.role_event import Presence
 from telamon.module.leftover import kill_leftover
 from telamon.module.scripts import Scripts
-from telamon.replication.client import ReplicatorClient
 from telamon.replication.messages import Configuration
-from telamon.replication.mounts import detach_dead_mounts
-from telamon.replication.process import ReplicatorProcess
 
 SOONER_S = 0.2
 """Limits end so much before the machine's own, whose message knows less."""
+
+
+ReplicatorCommand = Connect | Disconnect | Promote | Demote | Grant | Outdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,7 @@ class MirrorParts:
     directories: tuple[Path, ...]
     start_script: Path
     stop_script: Path
-    process: ReplicatorProcess
-    client: ReplicatorClient
+    watch: ReplicatorWatch
     configuration: Callable[[Capture], Configuration]
     scripts: Scripts
     virtual_ips: VirtualIps
@@ -66,18 +67,31 @@ class MirrorOperations:
     def __init__(self, parts: MirrorParts) -> None:
         self._parts = parts
         self.capture: Capture | None = None
-        self.expects_end = False
-        """The replicator's process was told to end."""
 
     async def perform(self, operation: Operation, timeout_ms: int) -> None:
         """Does `operation`; an error's message is the reason that users see."""
         limit_s = max(timeout_ms / 1000 - SOONER_S, SOONER_S)
-        client = self._parts.client
         match operation:
             case StartReplicator():
                 await self._start_replicator(limit_s)
             case StopReplicator(force):
                 await self._stop_replicator(force, limit_s)
+            case AddAddresses():
+                await self._parts.virtual_ips.take()
+            case RemoveAddresses():
+                await self._parts.virtual_ips.give_up()
+            case StartApplication():
+                await self._start_application(limit_s)
+            case StopApplication(force):
+                await self._stop_application(force, limit_s)
+            case Connect() | Disconnect() | Promote() | Demote() | Grant() | Outdate():
+                await self._command(operation, limit_s)
+                # The machine reads the outcome from the facts, so they come before the answer.
+                await self._parts.watch.refresh()
+
+    async def _command(self, command: ReplicatorCommand, limit_s: float) -> None:
+        client = self._parts.watch.client
+        match command:
             case Connect(discard):
                 await client.connect(discard=discard)
             case Disconnect():
@@ -90,51 +104,52 @@ class MirrorOperations:
                 await client.grant(limit_s)
             case Outdate(by_generation):
                 await client.outdate(by_generation, limit_s)
-            case AddAddresses():
-                await self._parts.virtual_ips.take()
-            case RemoveAddresses():
-                await self._parts.virtual_ips.give_up()
-            case StartApplication():
-                await self._start_application(limit_s)
-            case StopApplication(force):
-                await self._stop_application(force, limit_s)
 
     async def configure(self) -> None:
         """Tells a running replicator what it serves; an adopted one knows it already."""
         parts = self._parts
         if self.capture is None:
             self.capture = await asyncio.to_thread(self._ensure_capture)
-        await parts.client.configure(parts.configuration(self.capture))
+        await parts.watch.client.configure(parts.configuration(self.capture))
 
     async def _start_replicator(self, limit_s: float) -> None:
-        parts = self._parts
-        if parts.process.running_pid() is None:
-            await asyncio.to_thread(detach_dead_mounts, parts.directories)
-        self.expects_end = False
-        await parts.process.start()
-        await parts.client.wait_connected(limit_s)
+        watch = self._parts.watch
+        await watch.start(limit_s)
         await self.configure()
+        await watch.begin()
 
     def _ensure_capture(self) -> Capture:
         return CaptureSet(self._parts.module).ensure(self._parts.directories)
 
     async def _stop_replicator(self, force: bool, limit_s: float) -> None:
-        parts = self._parts
-        self.expects_end = True
-        if force:
-            await parts.process.kill()
-            await asyncio.to_thread(detach_dead_mounts, parts.directories)
-            return
-        if parts.process.running_pid() is None:
-            return
+        watch = self._parts.watch
+        watch.is_end_expected = True
         try:
-            await parts.client.stop(limit_s)
-        except UnreachableError:
-            # It may have closed the connection before its answer was read; its end is what counts.
-            if parts.process.running_pid() is not None and parts.client.is_connected:
-                raise
-        async with asyncio.timeout(limit_s):
-            await parts.process.wait_ended()
+            if force:
+                # Its dead mounts stay until the next start, which finds by them who still holds
+                # files open and kills those first.
+                await watch.process.kill()
+            elif watch.process.running_pid() is not None:
+                await self._ask_to_stop(limit_s)
+        finally:
+            # A process that is still there may die later, and then that is news.
+            watch.is_end_expected = watch.process.running_pid() is None
+        watch.forget()
+
+    async def _ask_to_stop(self, limit_s: float) -> None:
+        watch = self._parts.watch
+        try:
+            async with asyncio.timeout(limit_s):
+                # The process may end before its answer is read: its end is what counts.
+                with contextlib.suppress(UnreachableError):
+                    await watch.client.stop(limit_s)
+                await watch.process.wait_ended()
+        except TimeoutError as error:
+            raise TimedOutError(
+                f"the replicator of module {self._parts.module} did not end within {limit_s:g} s "
+                "after `stop`; "
+                "its log is beside its state"
+            ) from error
 
     async def _start_application(self, limit_s: float) -> None:
         parts = self._parts

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Unknown keys of a newer version are no reason to understand nothing.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Severity(StrEnum):
@@ -170,6 +171,8 @@ class ActionKind(StrEnum):
 
 class ActionRequest(_Model):
     """An order. Without `nodes`: every node of the module that the action concerns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     action: ActionKind
     nodes: list[str] | None = None

@@ -113,10 +113,23 @@ class Table:
         """16 bytes that two nodes compare before they adopt a table."""
         return hashlib.blake2b(self.owner, digest_size=16, person=b"telamon table").digest()
 
-    def owned(self, number: int) -> int:
-        """Return the buckets of a member as a bit set: bit b stands for bucket b."""
-        mine = np.frombuffer(self.owner, np.uint8) == number
-        return int.from_bytes(np.packbits(mine, bitorder="little").tobytes(), "little")
+    def owned(self, *numbers: int) -> int:
+        """Return the buckets of these members as a bit set: bit b stands for bucket b."""
+        return _bits(np.isin(np.frombuffer(self.owner, np.uint8), numbers))
+
+    def losses(self, after: "Table") -> dict[int, int]:
+        """Return for each owner the buckets that another has in `after`, as bit sets."""
+        old, new = np.frombuffer(self.owner, np.uint8), np.frombuffer(after.owner, np.uint8)
+        moved = old != new
+        return {
+            int(number): _bits(moved & (old == number))
+            for number in np.unique(old[moved])
+            if number != NOBODY
+        }
+
+
+def _bits(chosen: NDArray[np.bool_]) -> int:
+    return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little")
 
 
 def _all_buckets(count: int) -> _Words:

@@ -9,6 +9,7 @@ from signal import Signals
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from telamon.errors import InvalidError, NotFoundError
 from telamon.lab.enter import execute
@@ -147,6 +148,14 @@ def take_down(name: Name = "lab", as_json: Json = False) -> None:
     """End a lab. It leaves nothing, whatever state it is in."""
     down(name)
     show([Lab(other) for other in labs()], as_json)
+
+
+@app.command()
+def demo(name: Name = "demo") -> None:
+    """PostgreSQL survives the loss of its node. Exit status 0 only if nothing was lost."""
+    from telamon.lab.demo.story import tell  # noqa: PLC0415 -- its libraries are the demo's alone
+
+    raise typer.Exit(0 if tell(name, Console()) else 1)
 
 
 def _text(file: Path) -> str:

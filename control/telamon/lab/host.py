@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,13 @@ class RunningHost:
         return subprocess.CompletedProcess(
             list(map(str, command)), process.returncode, output, errors
         )
+
+    @staticmethod
+    def end(process: subprocess.Popen[str]) -> None:
+        """Kills what `start` started, with its children, and waits for the end."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def daemons(self, daemon: Daemon) -> list[Process]:
         """The running processes of that daemon; every mirror module has a replicator."""

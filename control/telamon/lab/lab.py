@@ -171,11 +171,12 @@ def _make(name: str, spec: LabSpec, lab_file: str, is_attached: bool) -> keeper.
         record.save(name, now)
         network.make_bridges(leash.keeper, spec.networks)
         booting = power.boot(name, spec, leash.keeper, spec.hosts, now.cuts)
-        nodes.furnish(
-            name, spec, {host: RunningHost(host, one.init) for host, one in booting.items()}
-        )
+        running = {host: RunningHost(host, one.init) for host, one in booting.items()}
+        nodes.furnish(name, spec, running)
         for one in booting.values():
             one.go()
+        if spec.agents:
+            nodes.await_agents(spec, running)
         leash.ready()
         hosts = {host: one.init for host, one in booting.items()}
         record.save(name, replace(now, is_ready=True, hosts=hosts))

@@ -67,11 +67,11 @@ class Report:
     link: LinkState = LinkState.DOWN
     commits: CommitState = CommitState.WAITING
     claims_primary: bool = False
-    """Is primary, or has the peer's consent and is becoming it."""
+    """Is primary or becomes it, and does not give up."""
     released: bool = True
     """Holds neither the application, nor the virtual IPs, nor the primary role."""
     can_take_over: bool = False
-    """Would become primary if the peer gave up now."""
+    """Is fit to become primary if the peer gave up now."""
     yields: bool = False
     """Would rather see the peer primary: a swap, or something failed here."""
     candidate: int = 0
@@ -84,3 +84,6 @@ class Report:
     outdated_for: Answered | None = None
     swap_request: int = 0
     """Asks the primary to give up in favour of this node."""
+    swap_answered: Answered | None = None
+    swap_refusal: str = ""
+    """Why the request in `swap_answered` was refused; empty if it is being carried out."""

@@ -70,6 +70,8 @@ class PeerReport:
 
     boot_id: int
     report: Report
+    hears_us: bool = True
+    """The peer's membership counts this node as heard."""
 
 
 @dataclass(frozen=True, slots=True)

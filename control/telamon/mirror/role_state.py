@@ -6,8 +6,8 @@ Everything is frozen. The machine itself is role.py; nothing here decides.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from telamon.mirror.lineage import Lineage
-from telamon.mirror.report import Report
+from telamon.mirror.lineage import Lineage, ReplicatorRole
+from telamon.mirror.report import Answered, CommitState, LinkState, Report
 from telamon.mirror.role_action import Operation, View
 from telamon.mirror.role_event import Presence, ReplicatorFacts
 
@@ -29,6 +29,8 @@ class Settings:
     preferred: str
     """Node that becomes primary when both have equal claims."""
     isolation: Isolation = Isolation.TAKEOVER
+    acknowledges_on_disk: bool = True
+    """`acknowledge: disk`: a crash of either node loses nothing that was acknowledged."""
     lost_after_ms: int = 2_000
     peer_timeout_ms: int = 2_000
     start_timeout_ms: int = 60_000
@@ -41,11 +43,10 @@ class Settings:
 
 
 class Goal(StrEnum):
-    """Where this node is heading."""
+    """Where this node is heading. A standby follows a primary if there is one, else it waits."""
 
     STOP = "stop"
-    WAIT = "wait"
-    SECONDARY = "secondary"
+    STANDBY = "standby"
     PRIMARY = "primary"
 
 
@@ -60,17 +61,33 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of the peer."""
+    """What is known of the peer. Neither heard nor lost: this agent has not listened for long."""
 
     boot_id: int = 0
     report: Report | None = None
+    hears_us: bool = False
     is_lost: bool = False
-    """Silent for the loss time. Neither heard nor lost: this agent has not listened long enough."""
+    said_goodbye: bool = False
+    since_ms: int = 0
+    """When it was heard first after a silence, or lost."""
+    deaf_since_ms: int | None = None
+    """Since when it is heard but says that it does not hear us."""
 
-    @property
-    def heard(self) -> Report | None:
-        """Its latest report, if it is not lost."""
-        return None if self.is_lost else self.report
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The operator's `prim`, until it is carried out or turns out to be impossible."""
+
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """This node would rather see the peer primary, for a while."""
+
+    reason: str
+    released_ms: int | None = None
+    """Since when nothing stands in the peer's way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +95,91 @@ class RoleState:
     """Everything the machine knows. Made by `role.initial`, changed by `role.step` only."""
 
     settings: Settings
+    now_ms: int = 0
     boot_id: int = 0
     intent_is_started: bool = False
     goal: Goal = Goal.STOP
+    reason: str = ""
+    """Why the goal is what it is, where the facts do not show it."""
+
     replicator: ReplicatorFacts | None = None
     lineage: Lineage | None = None
     """The last one known; stays known while the replicator is stopped."""
     application: Presence = Presence.OFF
     addresses: Presence = Presence.OFF
+    fault: str = ""
+    """What the replicator or a step complained of last; cleared by success."""
+
     peer: Peer = field(default_factory=Peer)
+    doubts_until_ms: int = 0
+    """This machine was not run for a while: until then, an old loss of the peer does not count."""
+    is_current: bool = False
+    """Holds every acknowledged commit, and nobody can have acknowledged one since without this
+    node's consent or behind its silence. Never survives the agent."""
+
+    order: Order | None = None
+    candidate: int = 0
+    """Number of the request for the peer's consent, 0 for none."""
+    consents_to: Answered | None = None
+    outdate_request: int = 0
+    outdated_for: Answered | None = None
+    swap_request: int = 0
+    swap_answered: Answered | None = None
+    swap_refusal: str = ""
+    yields: Yield | None = None
+    discards: bool = False
+    """The operator chose the peer's side: own changes may be overwritten."""
+
+    is_urgent: bool = False
+    """Giving up uses the forced variants at once."""
+    restarts: bool = False
+    """The application is to be stopped and started in place."""
+    promoted_ms: int = 0
+    blocked: tuple[tuple[str, str], ...] = ()
+    """Checks that ask to wait, with their reasons."""
+    failures_ms: tuple[int, ...] = ()
+
     running: Running | None = None
     """Operation of the ladder: one at a time, in order."""
     aside: Running | None = None
     """Grant or Outdate, which must not wait for a script."""
+    attempts: int = 0
+    retry_ms: int = 0
+    """Not before then is a failed step tried again."""
     next_serial: int = 1
     next_request: int = 1
     view: View = field(default_factory=View)
+
+    @property
+    def peer_is_lost(self) -> bool:
+        """Silent for the loss time, as far as this machine may judge."""
+        return self.peer.is_lost and self.now_ms >= self.doubts_until_ms
+
+    @property
+    def heard(self) -> Report | None:
+        """The peer's latest report, if the peer is heard."""
+        return None if self.peer.is_lost else self.peer.report
+
+    @property
+    def role(self) -> ReplicatorRole:
+        """The replicator's role; idle if none runs."""
+        return self.replicator.role if self.replicator else ReplicatorRole.IDLE
+
+    @property
+    def link(self) -> LinkState:
+        """The replication session; down if no replicator runs."""
+        return self.replicator.link if self.replicator else LinkState.DOWN
+
+    @property
+    def commits(self) -> CommitState:
+        """Who acknowledges commits; nobody if no replicator runs."""
+        return self.replicator.commits if self.replicator else CommitState.WAITING
+
+    @property
+    def is_released(self) -> bool:
+        """Holds neither the application, nor the virtual IPs, nor the primary role."""
+        return (
+            self.application is Presence.OFF
+            and self.addresses is Presence.OFF
+            and self.role is not ReplicatorRole.PRIMARY
+        )

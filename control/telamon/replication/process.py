@@ -22,6 +22,7 @@ PROGRAM = "telamon-replicator"
 PACKAGED = Path("/usr/lib/telamon") / PROGRAM
 LOG_LIMIT_BYTES = 8 << 20
 KILL_LIMIT_S = 10.0
+LAST_WORDS_BYTES = 4096
 
 
 def find_program() -> Path:
@@ -97,6 +98,17 @@ class ReplicatorProcess:
                 f"the replicator of module {self._module} is still there {KILL_LIMIT_S:g} s after "
                 "SIGKILL; it hangs in the kernel: see its stack in /proc, and restart the node"
             ) from error
+
+    def last_words(self) -> str:
+        """The last line of its log, and where the log is."""
+        try:
+            with self._log_file.open("rb") as stream:
+                stream.seek(max(stream.seek(0, os.SEEK_END) - LAST_WORDS_BYTES, 0))
+                lines = stream.read().decode(errors="replace").split("\n")
+        except FileNotFoundError:
+            lines = []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"{last[:300]} (log: {self._log_file})"
 
     def _open_pidfd(self) -> int | None:
         pid = self.running_pid()

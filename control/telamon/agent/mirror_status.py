@@ -1,0 +1,98 @@
+"""What the API shows of a mirror module on this node."""
+
+from collections.abc import Sequence
+
+from telamon.agent import models
+from telamon.agent.mirror_operations import MirrorParts
+from telamon.bpf.capture import Capture
+from telamon.mirror.report import LinkState, Readiness
+from telamon.mirror.role_action import (
+    AddAddresses,
+    Connect,
+    Demote,
+    Disconnect,
+    Grant,
+    Operation,
+    Outdate,
+    Promote,
+    RemoveAddresses,
+    StartApplication,
+    StartReplicator,
+    StopApplication,
+    StopReplicator,
+    View,
+)
+from telamon.mirror.role_state import RoleState
+from telamon.replication.messages import ReplicatorStatus
+
+_WORDS: dict[type[Operation], str] = {
+    StartReplicator: "starting the replicator",
+    StopReplicator: "stopping the replicator",
+    Connect: "connecting to the peer",
+    Disconnect: "disconnecting from the peer",
+    Promote: "mounting the directories",
+    Demote: "unmounting the directories",
+    Grant: "recording that it goes on alone",
+    Outdate: "recording that the peer goes on alone",
+    AddAddresses: "taking the virtual IPs",
+    RemoveAddresses: "giving up the virtual IPs",
+    StartApplication: "starting the application",
+    StopApplication: "stopping the application",
+}
+
+
+async def describe(
+    parts: MirrorParts,
+    state: RoleState,
+    view: View,
+    capture: Capture | None,
+    operations: Sequence[Operation],
+) -> models.ModuleNodeStatus:
+    """The module as it is at this moment."""
+    status = parts.watch.status
+    lineage = state.lineage
+    latest = parts.scripts.latest_output
+    shown = models.ModuleNodeStatus(
+        reachable=True,
+        reason=view.reason,
+        state=view.state,
+        ready=view.readiness is Readiness.READY,
+        readiness=view.readiness,
+        intent="started" if state.intent_is_started else "stopped",
+        running=", ".join(_WORDS[type(operation)] for operation in operations) or None,
+        data_state=lineage.data_state if lineage else None,
+        generation=lineage.generation if lineage else None,
+        peer_generation=lineage.peer_generation if lineage else None,
+        virtual_ips=await parts.virtual_ips.describe(),
+        replicator_pid=parts.watch.process.running_pid(),
+        last_script=str(latest) if latest else None,
+    )
+    if status is None:
+        return shown
+    return shown.model_copy(update=_replication(status, capture))
+
+
+def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str, object]:
+    reason = status.capture_reason or (capture.reason if capture else "")
+    return {
+        "link": status.link,
+        "link_reason": status.link_reason,
+        "commits": status.commits,
+        "lag": models.Lag(records=status.lag.records, bytes=status.lag.size_bytes),
+        "commit_latency_us": models.CommitLatency(**status.commit_latency_us.model_dump()),
+        "resync": models.Resync(**status.resync.model_dump())
+        if status.link is LinkState.RESYNC
+        else None,
+        "directories": [
+            models.Directory(
+                path=str(directory.path),
+                mounted=directory.mounted,
+                fenced=directory.fenced,
+                mode=directory.mode,
+            )
+            for directory in status.directories
+        ],
+        "capture": status.capture,
+        "capture_reason": reason,
+        "counters": status.counters.model_dump(),
+    }

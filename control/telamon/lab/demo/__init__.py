@@ -1,0 +1,1 @@
+"""`telamon lab demo`: PostgreSQL survives the loss of its node, before your eyes."""
