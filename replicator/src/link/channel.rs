@@ -211,7 +211,7 @@ impl Inbox {
     }
 
     /// The next whole frame, if there is one. What is refused here was never acted upon.
-    pub fn next(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
+    pub fn take(&mut self) -> Result<Option<Frame<'_>>, LinkError> {
         let Some((header, rest)) = self.plain[self.taken..].split_first_chunk::<HEADER_BYTES>()
         else {
             return Ok(None);
@@ -229,7 +229,7 @@ impl Inbox {
         while !self.holds_frame()? {
             self.fill(channel)?;
         }
-        match self.next()? {
+        match self.take()? {
             Some(Frame::Control(control)) => Ok(control),
             Some(Frame::Logged(lsn, _)) => {
                 Err(LinkError::Unexpected(format!("entry {} of the log", lsn.0)))

@@ -15,7 +15,7 @@ use super::channel::{Channel, HANDSHAKE_TIMEOUT, Inbox};
 use super::tls::Credentials;
 
 /// A node that is there answers in a fraction of this, also through a busy processor.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ends waiting, once and for all.
 #[derive(Debug)]

@@ -287,33 +287,13 @@ impl Caller {
                     Ok(session) => self.carry(session),
                     Err(end) => end,
                 };
-                self.say_why(&channel, &end);
+                say_why(&channel, &end);
                 channel.close();
                 end
             }
         };
         *locked(&self.shared.socket) = None;
         end
-    }
-
-    /// Tells the primary why the session ends, if it cannot know.
-    fn say_why(&self, channel: &Channel, end: &End) {
-        let code = match end {
-            End::Apply(ApplyError::Full { .. }) => Refusal::Full,
-            End::Apply(ApplyError::Failed { .. }) | End::Store(_) => Refusal::Failed,
-            End::Apply(ApplyError::Diverged { .. }) => Refusal::Diverged,
-            End::Apply(ApplyError::Malformed { .. })
-            | End::Link(LinkError::Wire(_) | LinkError::Unexpected(_)) => Refusal::Protocol,
-            End::Refused(_) | End::Link(_) | End::Closed => return,
-        };
-        // If the primary is gone, it needs no reason.
-        let _ = channel.send_control(&Control::Error {
-            code,
-            message: end.to_string(),
-        });
-        if let End::Apply(error) = end {
-            tracing::error!("{error}");
-        }
     }
 
     fn begin(&mut self, channel: &Arc<Channel>, mut inbox: Inbox) -> Result<Session, End> {
@@ -485,7 +465,7 @@ impl Caller {
                 channel,
                 ..
             } = session;
-            let Some(frame) = inbox.next()? else { break };
+            let Some(frame) = inbox.take()? else { break };
             match frame {
                 Frame::Control(Control::Close(Closing::Ends)) => return Err(self.close(session)),
                 Frame::Control(control) => self.hear(control, target.as_mut())?,
@@ -637,6 +617,26 @@ impl Caller {
         crate::fault::point("close.settled");
         self.keeper.update(|lineage| lineage.with_clean(true))?;
         Ok(following.applier.progress().applied)
+    }
+}
+
+/// Tells the primary why the session ends, if it cannot know.
+fn say_why(channel: &Channel, end: &End) {
+    let code = match end {
+        End::Apply(ApplyError::Full { .. }) => Refusal::Full,
+        End::Apply(ApplyError::Failed { .. }) | End::Store(_) => Refusal::Failed,
+        End::Apply(ApplyError::Diverged { .. }) => Refusal::Diverged,
+        End::Apply(ApplyError::Malformed { .. })
+        | End::Link(LinkError::Wire(_) | LinkError::Unexpected(_)) => Refusal::Protocol,
+        End::Refused(_) | End::Link(_) | End::Closed => return,
+    };
+    // If the primary is gone, it needs no reason.
+    let _ = channel.send_control(&Control::Error {
+        code,
+        message: end.to_string(),
+    });
+    if let End::Apply(error) = end {
+        tracing::error!("{error}");
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Refused {
 }
 
 impl Refused {
+    #[must_use]
     pub fn new(code: Refusal, message: String) -> Refused {
         Refused { code, message }
     }

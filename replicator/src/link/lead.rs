@@ -64,6 +64,8 @@ struct Admission {
     base: Option<Base>,
     current: Option<Arc<Channel>>,
     has_ended: bool,
+    /// The operator asked for a comparison.
+    must_compare: bool,
 }
 
 /// See the module.
@@ -104,6 +106,7 @@ impl Leader {
                 base,
                 current: None,
                 has_ended: false,
+                must_compare: false,
             }),
             closed: Mutex::new(None),
         }
@@ -140,9 +143,10 @@ impl Leader {
             // A peer that does not hear it now hears it before its resynchronisation ends.
             let _ = channel.send_control(&Control::Lineage(lineage));
         }
-        assert!(
-            self.shipper.grant(),
-            "no session becomes live while the admission is locked"
+        let is_granted = self.shipper.grant();
+        debug_assert!(
+            is_granted,
+            "nobody becomes live while the admission is locked"
         );
         tracing::info!(generation = %new, "commits are acknowledged alone");
         Ok(())
@@ -175,6 +179,18 @@ impl Leader {
             .is_ok_and(|applied| applied == self.shipper.last())
     }
 
+    /// Gives the session up, so that the next one compares the trees. False if there is none.
+    #[must_use]
+    pub fn compare_again(&self) -> bool {
+        let mut admission = locked(&self.admission);
+        admission.must_compare = true;
+        admission
+            .current
+            .as_ref()
+            .map(|channel| channel.close())
+            .is_some()
+    }
+
     /// Ends every session, now.
     pub fn abandon(&self) {
         let mut admission = locked(&self.admission);
@@ -201,7 +217,8 @@ impl Leader {
             .as_ref()
             .is_some_and(|base| base.is_clean && !base.bindings.is_empty());
         let continuity = Continuity {
-            can_resume: self.shipper.can_resume(hello.log, hello.applied),
+            can_resume: !admission.must_compare
+                && self.shipper.can_resume(hello.log, hello.applied),
             can_bind: has_bindings && self.shipper.can_resume(self.shipper.log(), Lsn(0)),
         };
         let own = self.own_hello(&admission);
@@ -217,6 +234,7 @@ impl Leader {
         let base = admission.base.take();
         self.attach(channel, hello, mode, base)?;
         admission.current = Some(channel.clone());
+        admission.must_compare = false;
         Ok(mode)
     }
 
@@ -326,7 +344,7 @@ impl Leader {
         inbox: &mut Inbox,
         source: Option<&SyncSender<Request>>,
     ) -> Result<(), LinkError> {
-        while let Some(frame) = inbox.next()? {
+        while let Some(frame) = inbox.take()? {
             let control = match frame {
                 Frame::Control(control) => control,
                 Frame::Logged(lsn, _) => {
@@ -364,7 +382,7 @@ impl Leader {
                 self.events.link(LinkState::Resync, "");
             }
             DataState::UpToDate if self.shipper.mode() == Mode::Live => {
-                self.events.link(LinkState::Live, "")
+                self.events.link(LinkState::Live, "");
             }
             _ => {}
         }

@@ -68,7 +68,7 @@ impl Listener {
             listener.addresses.push(bound);
             let (stop, shared) = (stop.clone(), shared.clone());
             listener.threads.push(std::thread::spawn(move || {
-                accept_all(&socket, &stop, &shared)
+                accept_all(&socket, &stop, &shared);
             }));
         }
         Ok(listener)

@@ -142,7 +142,10 @@ impl Queue {
         (self.released..=self.last).contains(&applied.0)
     }
 
-    /// Sends everything behind `applied` (again). `holds_behind(applied)` must be true.
+    /// Sends everything behind `applied` (again).
+    ///
+    /// # Panics
+    /// If [`holds_behind`](Self::holds_behind) is false.
     pub fn rewind(&mut self, applied: Lsn) {
         assert!(
             self.holds_behind(applied),
