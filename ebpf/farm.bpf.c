@@ -20,6 +20,7 @@ struct place {
 enum action {
 	ACTION_DROP,
 	ACTION_PASS,
+	ACTION_IGNORE, /* passed untouched */
 	ACTION_REDIRECT,
 };
 
@@ -31,6 +32,14 @@ struct decision {
 
 #define DECISION(what, why, whom)                                                                  \
 	((struct decision){.action = ACTION_##what, .counter = FARM_##why, .member = (whom)})
+
+static __always_inline void find_place(struct place *place, const struct packet *packet,
+	const struct farm_table *table, __u8 mode, _Bool with_port)
+{
+	place->bucket = table->bucket[bucket_of(packet, with_port, table) & 0xffff];
+	place->redirects = mode == FARM_DISPATCH;
+	place->dispatches = place->redirects && table->dispatcher == place->self;
+}
 
 /* A packet that belongs to no connection: the owner takes it, nobody else. */
 static __always_inline struct decision decide_new(const struct place *place)
@@ -122,8 +131,33 @@ static __always_inline struct decision renamed(
 	return decision;
 }
 
-static __always_inline struct decision decide(struct xdp_md *ctx, const struct packet *packet,
-	const struct farm_address_rule *rule, const struct farm_settings *own)
+/* A packet that no service covers, or that tells too little of itself. */
+static __always_inline struct decision decide_uncovered(
+	const struct packet *packet, const struct farm_settings *own)
+{
+	const struct farm_address_rule *rule =
+		bpf_map_lookup_elem(&addresses, &packet->destination);
+	struct place place = {.self = own->self};
+	const struct farm_table *table;
+
+	if (!rule)
+		return DECISION(IGNORE, FOREIGN, 0);
+	if (!own->self)
+		return DECISION(DROP, DROP_NOT_OWNER, 0);
+	if (packet->is_malformed)
+		return DECISION(DROP, DROP_MALFORMED, 0);
+	if (rule->other == FARM_OTHER_PASS)
+		return DECISION(PASS, PASS_OTHER, 0);
+	if (rule->other == FARM_OTHER_DROP)
+		return DECISION(DROP, DROP_OTHER, 0);
+	table = live_table(rule->table);
+	if (!table)
+		return DECISION(DROP, DROP_NO_TABLE, 0);
+	find_place(&place, packet, table, rule->mode, 0);
+	return renamed(decide_new(&place), FARM_PASS_OTHER, FARM_DROP_OTHER);
+}
+
+static __always_inline const struct farm_service *find_service(const struct packet *packet)
 {
 	struct farm_service_key key = {
 		.address = packet->destination.bytes,
@@ -131,29 +165,30 @@ static __always_inline struct decision decide(struct xdp_md *ctx, const struct p
 		.protocol = packet->protocol,
 	};
 	const struct farm_service *service = bpf_map_lookup_elem(&services, &key);
-	const struct farm_table *table;
-	struct place place = {.self = own->self};
-	struct decision decision;
-	_Bool with_port;
 
-	if (!service && key.port) {
-		key.port = 0;
-		service = bpf_map_lookup_elem(&services, &key);
-	}
-	if (!service && rule->other == FARM_OTHER_PASS)
-		return DECISION(PASS, PASS_OTHER, 0);
-	if (!service && rule->other == FARM_OTHER_DROP)
-		return DECISION(DROP, DROP_OTHER, 0);
-	table = live_table(service ? service->table : rule->table);
+	if (service || !key.port)
+		return service;
+	key.port = 0;
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+static __always_inline struct decision decide(
+	struct xdp_md *ctx, const struct packet *packet, const struct farm_settings *own)
+{
+	const struct farm_service *service = packet->is_malformed ? 0 : find_service(packet);
+	struct place place = {.self = own->self};
+	const struct farm_table *table;
+	struct decision decision;
+
+	if (!service)
+		return decide_uncovered(packet, own);
+	if (!own->self)
+		return DECISION(DROP, DROP_NOT_OWNER, 0);
+	table = live_table(service->table);
 	if (!table)
 		return DECISION(DROP, DROP_NO_TABLE, 0);
-
-	with_port = service && service->affinity == FARM_AFFINITY_CONNECTION;
-	place.bucket = table->bucket[bucket_of(packet, with_port, table) & 0xffff];
-	place.redirects = rule->mode == FARM_DISPATCH;
-	place.dispatches = place.redirects && table->dispatcher == own->self;
-	if (!service)
-		return renamed(decide_new(&place), FARM_PASS_OTHER, FARM_DROP_OTHER);
+	find_place(&place, packet, table, service->mode,
+		service->affinity == FARM_AFFINITY_CONNECTION);
 	if (packet->protocol == IPPROTO_TCP && !packet->opens)
 		decision = decide_established(ctx, packet, &place);
 	else
@@ -226,12 +261,16 @@ static __always_inline struct farm_fragment_key fragment_key(const struct packet
 }
 
 /* A fragment that came before its first one is lost; the sender repeats what matters. */
-static __always_inline struct decision decide_fragment(const struct packet *packet)
+static __always_inline struct decision decide_fragment(
+	const struct packet *packet, const struct farm_settings *own)
 {
 	struct farm_fragment_key key = fragment_key(packet);
-	const struct farm_fragment *first = bpf_map_lookup_elem(&fragments, &key);
+	const struct farm_fragment *first;
 
-	if (!first || first->verdict == FARM_FRAGMENT_DROP)
+	if (!bpf_map_lookup_elem(&addresses, &packet->destination))
+		return DECISION(IGNORE, FOREIGN, 0);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!own->self || !first || first->verdict == FARM_FRAGMENT_DROP)
 		return DECISION(DROP, DROP_FRAGMENT, 0);
 	if (first->verdict == FARM_FRAGMENT_REDIRECT)
 		return DECISION(REDIRECT, REDIRECT_OWNER, first->member);
@@ -250,33 +289,53 @@ static __always_inline void remember_fragment(
 	bpf_map_update_elem(&fragments, key, &first, BPF_ANY);
 }
 
-static __always_inline int filter(
-	struct xdp_md *ctx, struct packet *packet, const struct farm_address_rule *rule)
+static __always_inline struct decision decide_any(
+	struct xdp_md *ctx, struct packet *packet, const struct farm_settings *own)
 {
-	const struct farm_settings *own = bpf_map_lookup_elem(&settings, &zero);
 	struct farm_fragment_key key;
 	struct decision decision;
 
-	if (!own || !own->self)
-		return counted(FARM_DROP_NOT_OWNER, XDP_DROP);
 	if (packet->version == 6 && !skip_extension_headers(ctx, packet))
-		return counted(FARM_DROP_MALFORMED, XDP_DROP);
-	if (packet->is_fragment && !packet->is_first_fragment) {
-		decision = decide_fragment(packet);
-	} else {
-		if (packet->is_fragment)
-			key = fragment_key(packet);
-		if (!parse_transport(ctx, packet))
-			return counted(FARM_DROP_MALFORMED, XDP_DROP);
-		decision = decide(ctx, packet, rule, own);
-		if (packet->is_fragment)
-			remember_fragment(&key, decision);
-	}
-	if (decision.action == ACTION_REDIRECT)
-		return redirect(ctx, packet, own->mac, decision.member, decision.counter);
-	if (decision.action == ACTION_PASS)
+		packet->is_malformed = 1;
+	if (packet->is_fragment && !packet->is_first_fragment)
+		return decide_fragment(packet, own);
+	if (packet->is_fragment)
+		key = fragment_key(packet);
+	if (!packet->is_malformed && !parse_transport(ctx, packet))
+		packet->is_malformed = 1;
+	decision = decide(ctx, packet, own);
+	if (packet->is_fragment && decision.action != ACTION_IGNORE)
+		remember_fragment(&key, decision);
+	return decision;
+}
+
+static __always_inline int filter(
+	struct xdp_md *ctx, struct packet *packet, const struct farm_settings *own)
+{
+	struct decision decision = decide_any(ctx, packet, own);
+
+	switch (decision.action) {
+	case ACTION_IGNORE:
+		return counted(decision.counter, XDP_PASS);
+	case ACTION_PASS:
 		return pass(ctx, own->mac, decision.counter);
-	return counted(decision.counter, XDP_DROP);
+	case ACTION_REDIRECT:
+		return redirect(ctx, packet, own->mac, decision.member, decision.counter);
+	default:
+		return counted(decision.counter, XDP_DROP);
+	}
+}
+
+/* False for most frames that are none of our business, without a lookup. */
+static __always_inline _Bool may_be_virtual(
+	const struct farm_settings *own, const struct packet *packet)
+{
+	__u32 bytes = packet->destination.word[3];
+	__u32 index;
+
+	bytes ^= bytes >> 16;
+	index = (bytes ^ bytes >> 8) & 0xff;
+	return own->address_bits[index / 64] >> index % 64 & 1;
 }
 
 static __always_inline _Bool is_vlan(__be16 type)
@@ -288,12 +347,12 @@ SEC("xdp")
 int farm(struct xdp_md *ctx)
 {
 	struct packet packet = {.network = sizeof(struct ethhdr)};
+	const struct farm_settings *own = bpf_map_lookup_elem(&settings, &zero);
 	struct ethhdr *ethernet = at(ctx, 0, sizeof(*ethernet));
-	const struct farm_address_rule *rule;
 	_Bool is_ip = 0;
 	__be16 type;
 
-	if (!ethernet)
+	if (!ethernet || !own)
 		return counted(FARM_FOREIGN, XDP_PASS);
 	type = ethernet->h_proto;
 	for (int depth = 0; depth < FARM_VLAN_DEPTH && is_vlan(type); depth++) {
@@ -318,8 +377,7 @@ int farm(struct xdp_md *ctx)
 		if (verdict >= 0)
 			return verdict;
 	}
-	rule = bpf_map_lookup_elem(&addresses, &packet.destination);
-	if (!rule)
+	if (!may_be_virtual(own, &packet))
 		return counted(FARM_FOREIGN, XDP_PASS);
-	return filter(ctx, &packet, rule);
+	return filter(ctx, &packet, own);
 }

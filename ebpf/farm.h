@@ -13,14 +13,14 @@
  * Vectors: tests/vectors/farm_hash.json.
  *
  * Rules, in this order. A filter never asks for another packet's fate.
- *  1. Not for an address of `addresses`: passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
+ *  1. Not for an address of `addresses` (and of `settings`.address_bits): passed untouched (XDP_PASS). Tags (802.1Q, 802.1ad, up to two) are looked through.
  *  2. ARP request or neighbour solicitation for such an address: flood mode answers if the requester's bucket is ours,
  *     with the virtual MAC (Ethernet source: our own MAC); dispatch mode answers on the dispatcher with its own MAC. Both
  *     only under a valid lease. Anyone else drops. An ARP announcement of such an address (sender = target) drops.
  *  3. The service is `services`[address, protocol, port], else [address, protocol, 0]; without one `farm_address_rule.other`
  *     decides, by the requester's address in the address's own table.
  *  4. bucket = {owner, previous}; `self` is this node, 0 is nobody. This node owns the bucket if owner == self and the
- *     lease is valid: bpf_ktime_get_boot_ns() < `lease`[0].
+ *     lease is valid: bpf_ktime_get_boot_ns() < `lease`[0], looked at once a tick, so at most 10 ms late.
  *     datagram: passes where owned, else drops.
  *     TCP SYN without ACK: passes where owned, else drops.
  *     other TCP: passes where owned if previous == 0 (the stack answers RST to strangers). Else, if owner == self or previous
@@ -93,7 +93,7 @@ enum farm_other {
 	FARM_OTHER_PASS = 2,  /* every node's stack */
 };
 
-/* Value of `addresses`, a hash keyed by struct farm_address. */
+/* Value of `addresses`, a hash keyed by struct farm_address. Written before its bit is set, see farm_settings. */
 struct farm_address_rule {
 	__u16 table;
 	__u8 mode;  /* enum farm_mode */
@@ -118,16 +118,20 @@ struct farm_service_key {
 struct farm_service {
 	__u16 table;
 	__u8 affinity; /* enum farm_affinity */
-	__u8 reserved;
+	__u8 mode;     /* enum farm_mode, as in the address's rule */
 };
 
 /* `lease` is an array of one __u64: CLOCK_BOOTTIME in nanoseconds until which this node may own buckets; 0: never. */
 
-/* The one element of the array `settings`. */
+/*
+ * The one element of the array `settings`. `address_bits` lets most frames pass without a lookup: for an address whose last
+ * four bytes are a, b, c, d, bit i = a ^ b ^ c ^ d is address_bits[i / 64] >> i % 64 & 1.
+ */
 struct farm_settings {
-	__u8 self; /* 0: no member: everything for a virtual address drops, as DROP_NOT_OWNER */
+	__u8 self; /* 0: no member, everything for a virtual address drops, as not the owner's */
 	__u8 reserved;
 	__u8 mac[6]; /* of this interface */
+	__u64 address_bits[4];
 };
 
 /* Element of the array `neighbours`, indexed by member number. All zero: unknown. */
@@ -194,7 +198,7 @@ _Static_assert(sizeof(struct farm_table) == 2 * FARM_BUCKETS + 16, "shared layou
 _Static_assert(sizeof(struct farm_address_rule) == 12, "shared layout");
 _Static_assert(sizeof(struct farm_service_key) == 20, "shared layout");
 _Static_assert(sizeof(struct farm_service) == 4, "shared layout");
-_Static_assert(sizeof(struct farm_settings) == 8, "shared layout");
+_Static_assert(sizeof(struct farm_settings) == 40, "shared layout");
 _Static_assert(sizeof(struct farm_neighbour) == 8, "shared layout");
 _Static_assert(sizeof(struct farm_fragment_key) == 40, "shared layout");
 _Static_assert(sizeof(struct farm_fragment) == 4, "shared layout");

@@ -78,6 +78,7 @@ struct packet {
 	__u8 protocol;
 	_Bool is_fragment;
 	_Bool is_first_fragment;
+	_Bool is_malformed;
 	_Bool opens;	 /* a TCP SYN without ACK */
 	_Bool is_quoted; /* an ICMP error: addresses, ports and protocol are the quoted packet's */
 };
@@ -197,7 +198,8 @@ static __always_inline _Bool is_error(const struct packet *packet, __u8 type)
 
 /*
  * Puts the quoted packet in the place of the error that carries it, seen from our side: we sent it, so
- * its destination is the client. False if too little of it is quoted to tell.
+ * its destination is the client. False if too little of it is quoted to tell, or if another address
+ * sent it.
  */
 static __always_inline _Bool parse_quoted(struct xdp_md *ctx, struct packet *packet)
 {
@@ -215,10 +217,12 @@ static __always_inline _Bool parse_quoted(struct xdp_md *ctx, struct packet *pac
 	ports = at(ctx, quoted.transport, sizeof(*ports));
 	if (!ports)
 		return 0;
+	for (int word = 0; word < 4; word++)
+		if (quoted.source.word[word] != packet->destination.word[word])
+			return 0;
 	packet->is_quoted = 1;
 	packet->protocol = quoted.protocol;
 	packet->source = quoted.destination;
-	packet->destination = quoted.source;
 	if (has_ports(quoted.protocol)) {
 		packet->source_port = ports->destination;
 		packet->destination_port = ports->source;

@@ -10,8 +10,11 @@ the network and mount namespace of the calling thread.
 import logging
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from telamon.bpf import bpffs
 from telamon.bpf.link import XdpMode, attach_xdp
@@ -21,7 +24,7 @@ from telamon.bpf.object import BpfObject
 from telamon.bpf.sealed import SealedPins
 from telamon.errors import BpfError
 from telamon.farm import layout
-from telamon.farm.layout import AddressRule, Counter, Service, TableImage
+from telamon.farm.layout import AddressRule, Counter, Service, Settings, TableImage
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ _LAYOUT = {
     "live": (4, 4),
     "addresses": (16, 12),
     "services": (20, 4),
-    "settings": (4, 8),
+    "settings": (4, 40),
     "lease": (4, 8),
     "neighbours": (4, 8),
     "fragments": (40, 4),
@@ -69,12 +72,13 @@ class Filter:
 
     def set_member(self, number: int, mac: bytes) -> None:
         """Says which member this node is (0: none) and what its interface's own MAC is."""
-        self._maps["settings"].update(_ONLY, layout.settings(number, mac))
+        self._set(replace(self._settings(), member=number, mac=mac))
 
     def set_addresses(self, rules: dict[layout.Address, AddressRule]) -> None:
         """Makes exactly these the virtual addresses."""
         wanted = {layout.address_key(address): rule.packed() for address, rule in rules.items()}
         self._make_equal(self._maps["addresses"], wanted)
+        self._set(replace(self._settings(), address_bits=layout.address_bits(rules)))
 
     def set_services(self, services: Iterable[Service]) -> None:
         """Makes exactly these the services of the virtual addresses."""
@@ -119,6 +123,25 @@ class Filter:
         """Lets go of the maps; the filter goes on."""
         for held in self._maps.values():
             held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _settings(self) -> Settings:
+        value = self._maps["settings"].lookup(_ONLY)
+        assert value is not None, "an array has all its elements"
+        return Settings.unpacked(value)
+
+    def _set(self, settings: Settings) -> None:
+        self._maps["settings"].update(_ONLY, settings.packed())
 
     def _live(self, table: int) -> int:
         value = self._maps["live"].lookup(layout.number_key(table))

@@ -4,6 +4,7 @@ Pure. The tests hold the sizes to those of the compiled program, and the numbers
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,11 +19,12 @@ MAC_BYTES = 6
 _TABLE_TAIL = struct.Struct("=QIB3x")
 _ADDRESS_RULE = struct.Struct("=HBB6s2x")
 _SERVICE_KEY = struct.Struct("=16s2sBx")
-_SERVICE = struct.Struct("=HBx")
-_SETTINGS = struct.Struct("=Bx6s")
+_SERVICE = struct.Struct("=HBB")
+_SETTINGS = struct.Struct("=Bx6s4Q")
 _NEIGHBOUR = struct.Struct("=6s2x")
 _NUMBER = struct.Struct("=I")
 _LEASE = struct.Struct("=Q")
+_WORD_MASK = (1 << 64) - 1
 
 Address = IPv4Address | IPv6Address
 
@@ -120,6 +122,7 @@ class Service:
     port: int
     table: int
     affinity: Affinity
+    mode: Mode
 
     def key(self) -> bytes:
         """Key of `services`."""
@@ -128,7 +131,27 @@ class Service:
 
     def packed(self) -> bytes:
         """Value of `services`."""
-        return _SERVICE.pack(self.table, self.affinity is Affinity.CONNECTION)
+        return _SERVICE.pack(self.table, self.affinity is Affinity.CONNECTION, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the filter knows of its own node; member 0 is no member. `address_bits` has 256 bits."""
+
+    member: int
+    mac: bytes
+    address_bits: int
+
+    def packed(self) -> bytes:
+        """The value of `settings`."""
+        words = (self.address_bits >> shift & _WORD_MASK for shift in range(0, 256, 64))
+        return _SETTINGS.pack(self.member, _mac(self.mac), *words)
+
+    @classmethod
+    def unpacked(cls, value: bytes) -> Self:
+        """The settings in a value of `settings`."""
+        member, mac, *words = _SETTINGS.unpack(value)
+        return cls(member, mac, sum(word << 64 * index for index, word in enumerate(words)))
 
 
 def address_key(address: Address | str) -> bytes:
@@ -144,9 +167,13 @@ def number_key(number: int) -> bytes:
     return _NUMBER.pack(number)
 
 
-def settings(member: int, mac: bytes) -> bytes:
-    """The value of `settings`; member 0 is no member."""
-    return _SETTINGS.pack(member, _mac(mac))
+def address_bits(addresses: Iterable[Address]) -> int:
+    """The bits of these addresses: what has none of them is no virtual address."""
+    bits = 0
+    for address in addresses:
+        a, b, c, d = address.packed[-4:]
+        bits |= 1 << (a ^ b ^ c ^ d)
+    return bits
 
 
 def neighbour(mac: bytes) -> bytes:

@@ -31,7 +31,7 @@ def test_jhash_of_the_empty_key_is_its_initial_value() -> None:
 
 def test_bucket_count_is_the_headers() -> None:
     header = (ROOT / "ebpf/farm.h").read_text()
-    found = re.search(r"#define FARM_BUCKETS (\d+)", header)
+    found = re.search(r"#define FARM_BUCKETS\s+(\d+)", header)
     assert found is not None
     assert int(found[1]) == farm_hash.BUCKETS
 
