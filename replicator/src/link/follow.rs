@@ -395,6 +395,7 @@ impl Caller {
                 other => return Err(unexpected(&other).into()),
             }
         }
+        following.applier.finish_binding()?;
         following.log = start.log;
         Ok(())
     }
