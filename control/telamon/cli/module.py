@@ -235,12 +235,11 @@ def _order(
 ) -> None:
     agent = agent_of(context)
     results = agent.act(name, request)
-    refused = any(not result.accepted for result in results.nodes.values())
-    if wait and not refused:
-        wait_until_done(agent, name, request.action, results.nodes, timeout_s)
-        finish(results, f"{request.action} is done", as_json=as_json)
-    else:
-        finish(results, f"{request.action} is accepted", as_json=as_json)
+    accepted = [node for node, result in results.nodes.items() if result.accepted]
+    if wait and accepted:
+        wait_until_done(agent, name, request.action, accepted, timeout_s)
+    outcome = "done" if wait else "accepted"
+    finish(results, f"{request.action} is {outcome}", as_json=as_json)
 
 
 def _draw_one(out: "Console", module: ModuleStatus) -> None:

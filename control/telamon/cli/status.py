@@ -1,5 +1,6 @@
 """`telamon status`: the whole cluster on one screen."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -36,10 +37,10 @@ def draw(out: "Console", found: Status) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     nodes = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in (f"cluster {found.cluster}", "agent", "heartbeats", ""):
+    for heading in (f"cluster {found.cluster}", "agent", "heartbeats"):
         nodes.add_column(heading, overflow="fold")
     for node in found.nodes.values():
-        nodes.add_row(node.name, _agent(node), _heartbeats(node), node.reason)
+        nodes.add_row(node.name, _agent(node), _heartbeats(node))
     out.print(nodes)
     if not found.modules:
         out.print("no module is installed: `telamon module install DIRECTORY` installs one")
@@ -50,19 +51,31 @@ def draw(out: "Console", found: Status) -> None:
         "node",
         "state",
         "data",
-        "replication",
+        "link",
         "lag",
         "commit",
         "virtual IPs",
     ):
         modules.add_column(heading, overflow="fold")
-    modules.add_column("reason", overflow="fold", ratio=1)
     for module in found.modules.values():
         name = module.name
         for node_name, here in module.nodes.items():
             modules.add_row(name, node_name, *_cells(here))
             name = ""
     out.print(modules)
+    for subject, reason in _reasons(found):
+        out.print(f"{subject}: {reason}", markup=False)
+
+
+def _reasons(found: Status) -> Iterator[tuple[str, str]]:
+    """Who has something to say, a silent node once and not for each of its modules."""
+    for node in found.nodes.values():
+        if node.reason:
+            yield node.name, node.reason
+    for module in found.modules.values():
+        for node_name, here in module.nodes.items():
+            if here.reachable and here.reason:
+                yield f"{module.name} on {node_name}", here.reason
 
 
 def _cells(here: ModuleNodeStatus) -> list[str]:
@@ -73,7 +86,6 @@ def _cells(here: ModuleNodeStatus) -> list[str]:
         _lag(here),
         _commit(here),
         " ".join(ip.address.partition("/")[0] for ip in here.virtual_ips if ip.present),
-        _reason(here),
     ]
 
 
@@ -121,12 +133,6 @@ def _commit(here: ModuleNodeStatus) -> str:
     if latency is None or not latency.last:
         return "" if here.commits != "waiting" else "[bold red]waiting[/]"
     return f"{latency.last} µs"
-
-
-def _reason(here: ModuleNodeStatus) -> str:
-    from rich.markup import escape  # noqa: PLC0415 - not needed for JSON, and slow to import
-
-    return escape(here.reason)
 
 
 def _bytes(count: int) -> str:
