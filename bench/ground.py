@@ -104,7 +104,7 @@ def interleaved_p50_us(
 
 def _write_module(lab: Lab, acknowledge: str) -> Path:
     """A module without an application; returns its directory in the first node."""
-    directory = Path("/tmp/bench")
+    directory = Path("/run/bench")
     module = {
         "module": _MODULE,
         "kind": "mirror",

@@ -21,7 +21,7 @@ def make_module(
     host: RunningHost, directories: Sequence[str] = (DIRECTORY,), **replicate: object
 ) -> Path:
     """Writes a module without an application; returns its directory in the host."""
-    source = Path("/tmp/module")
+    source = Path("/run/module")
     module = {
         "module": MODULE,
         "kind": "mirror",
