@@ -42,6 +42,14 @@ class MirrorInLab:
         """Installs the module on the cluster from a directory of the machine."""
         self._telamon(self.lab.spec.nodes[0].name, "module", "install", str(source))
 
+    def begin(self, primary: str, timeout_s: float) -> None:
+        """The first start: both nodes wait until the operator names the one with the good data."""
+        self.order("start", primary)
+        self.await_states(timeout_s, ready=False, **{one.name: WAIT for one in self.lab.spec.nodes})
+        self.order("prim", primary)
+        followers = {one.name: SECOND for one in self.lab.spec.nodes if one.name != primary}
+        self.await_states(timeout_s, **{primary: PRIM}, **followers)
+
     def order(self, action: str, node: str, *words: str) -> None:
         """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""
         self._telamon(node, "module", action, self.module, *words)
