@@ -42,6 +42,14 @@ class MirrorInLab:
         """Installs the module on the cluster from a directory of the machine."""
         self._telamon(self.lab.spec.nodes[0].name, "module", "install", str(source))
 
+    def begin(self, primary: str, timeout_s: float) -> None:
+        """The first start: both nodes wait until the operator names the one with the good data."""
+        self.order("start", primary)
+        self.await_states(timeout_s, ready=False, **{one.name: WAIT for one in self.lab.spec.nodes})
+        self.order("prim", primary)
+        followers = {one.name: SECOND for one in self.lab.spec.nodes if one.name != primary}
+        self.await_states(timeout_s, **{primary: PRIM}, **followers)
+
     def order(self, action: str, node: str, *words: str) -> None:
         """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""
         self._telamon(node, "module", action, self.module, *words)
@@ -95,6 +103,16 @@ class MirrorInLab:
             return len(primaries) == 1 and primaries[0].link == "live" and _is_shipped(primaries[0])
 
         self._await(timeout_s, is_in_step, "in step")
+
+    def assert_stays(self, duration_s: float, **states: str) -> None:
+        """Watches nodes for a while that must not leave their state."""
+        deadline = time.monotonic() + duration_s
+        while time.monotonic() < deadline:
+            now = self.status()
+            for node, state in states.items():
+                if node in now and now[node].state != state:
+                    raise RefusedError(f"{node} left {state}: {_seen(now)}")
+            time.sleep(_POLL_S)
 
     def primary(self) -> str:
         """The node that serves, with a secondary or alone."""
