@@ -87,7 +87,11 @@ impl Shared {
             Level::Full => fsync(descriptor),
             Level::FileSystem => syncfs(descriptor),
         };
-        result.map_err(|fault| self.fail(descriptor, fault))
+        result.map_err(|fault| {
+            // Outstanding for ever: no position from here on becomes durable.
+            self.lock().outstanding.insert(due.lowest);
+            self.fail(descriptor, fault)
+        })
     }
 
     /// Stops everything: see the module's invariant.
@@ -292,3 +296,6 @@ impl Drop for Flusher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

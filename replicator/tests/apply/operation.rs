@@ -265,7 +265,7 @@ impl Primary {
                 let before = extended(&path);
                 let file = open(&path)?;
                 let content: Vec<u8> = (0..length)
-                    .map(|index| byte.wrapping_add(index as u8))
+                    .map(|index| byte.wrapping_add(index.to_le_bytes()[0]))
                     .collect();
                 file.write_all_at(&content, u64::from(offset)).ok()?;
                 self.wrote(self.id(&path), &file, u64::from(offset), content.len());
