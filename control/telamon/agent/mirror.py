@@ -153,8 +153,10 @@ class MirrorModule:
         is_stop = self._view.state is ModuleState.STOP
         return self._has_begun.is_set() and is_stop and not self._running
 
-    def payload(self) -> bytes:
-        """This node's report, for a heartbeat."""
+    def payload(self) -> bytes | None:
+        """This node's report, for a heartbeat; None before it is known what runs here."""
+        if not self._has_begun.is_set():
+            return None
         return REPORT.dump_json(role.report(self._state))
 
     def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:

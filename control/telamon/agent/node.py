@@ -98,9 +98,9 @@ class Node:
     def payloads(self, receiver: str) -> tuple[tuple[str, bytes], ...]:
         """The reports for one peer: of the modules it shares with this node."""
         return tuple(
-            (name, module.payload())
+            (name, payload)
             for name, module in self._modules.items()
-            if receiver == module.peer
+            if receiver == module.peer and (payload := module.payload()) is not None
         )
 
     def peer_heard(self, node: str) -> None:
