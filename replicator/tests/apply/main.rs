@@ -2,7 +2,10 @@
 //!
 //! Runs as root on /var/tmp (a file system with xattrs, ACLs and file handles).
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
 mod binding;
 mod full;

@@ -107,7 +107,7 @@ impl Resync {
         match want {
             Want::Listing(directory) => match self.primary.find(directory) {
                 Some(path) => {
-                    for part in parts(self.primary.list(&path), self.part) {
+                    for part in parts(&self.primary.list(&path), self.part) {
                         self.log(&Logged::Listing(part));
                     }
                 }
@@ -207,7 +207,7 @@ fn stretches(on: &File, range: &Range<u64>) -> Vec<Range<u64>> {
     found
 }
 
-fn parts(listing: Listing, entries: usize) -> Vec<Listing> {
+fn parts(listing: &Listing, entries: usize) -> Vec<Listing> {
     let chunks: Vec<_> = listing
         .entries
         .chunks(entries.max(1))

@@ -125,9 +125,9 @@ pub fn extended_of(object: &impl AsRawFd) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Says in one line each what differs; empty when nothing does.
 pub fn differences(ours: &Snapshot, theirs: &Snapshot) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut say = |name: &[u8], what: String| {
-        text += &format!("{}: {what}\n", String::from_utf8_lossy(name));
+        lines.push(format!("{}: {what}", String::from_utf8_lossy(name)));
     };
     for (name, node) in ours {
         match theirs.get(name) {
@@ -153,5 +153,5 @@ pub fn differences(ours: &Snapshot, theirs: &Snapshot) -> String {
     for name in theirs.keys().filter(|name| !ours.contains_key(*name)) {
         say(name, "only on the primary".into());
     }
-    text
+    lines.join("\n")
 }
