@@ -18,10 +18,12 @@ from telamon.farm import filter as xdp
 from telamon.farm import nft
 from telamon.farm.filter import Filter
 from telamon.farm.hash import Affinity
-from telamon.farm.hash import bucket as bucket_of
 from telamon.farm.layout import Address, AddressRule, Mode, Other, Service, TableImage
 from telamon.farm.nft import NftFilter
+from telamon.farm.ownership import Ownership
 from telamon.farm.responder import Responder
+from telamon_nfqueue.filter import NfqueueFilter
+from telamon_nfqueue.filter import detach as detach_nfqueue
 
 INTERFACE = "eth0"
 TABLE = 0
@@ -34,46 +36,46 @@ class Node:
     def __init__(self, kind: str, number: int) -> None:
         self.number = number
         self.mac = Path(f"/sys/class/net/{INTERFACE}/address").read_text().strip()
-        self.image: TableImage | None = None
-        self.lease_until = 0
-        self.rules: dict[Address, AddressRule] = {}
+        self.ownership = Ownership(number)
         self.kind = kind
         self.pins = xdp.PINS.parent / f"telamon-test-{os.getppid()}-{number}"
         self.filter = self.attached()
         self.filter.set_member(number, bytes.fromhex(self.mac.replace(":", "")))
 
-    def attached(self) -> Filter | NftFilter:
+    def attached(self) -> Filter | NftFilter | NfqueueFilter:
         if self.kind == "nft":
             return nft.attach(INTERFACE)
+        if self.kind == "nfqueue":
+            return NfqueueFilter(INTERFACE, 0)
         return xdp.attach(INTERFACE, [xdp.Attachment.GENERIC], self.pins)
 
     def claim(self, target: Address, requester: Address) -> str | None:
-        rule, image = self.rules.get(target), self.image
-        if rule is None or image is None or self.lease_until <= time.clock_gettime_ns(7):
-            return None
-        bucket = bucket_of(requester, None, image.seed)
-        return rule.virtual_mac.hex(":") if image.buckets[2 * bucket] == self.number else None
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return self.ownership.virtual_mac(target, requester, now)
 
     def configure(self, addresses: list[str], virtual_mac: str, other: str) -> None:
         mac = bytes.fromhex(virtual_mac.replace(":", ""))
         rule = AddressRule(TABLE, Mode.FLOOD, Other[other], mac)
-        self.rules = {ip_address(address): rule for address in addresses}
+        rules = {ip_address(address): rule for address in addresses}
         ports = {PORT_BY_CLIENT: Affinity.CLIENT, PORT_BY_CONNECTION: Affinity.CONNECTION}
-        self.filter.set_addresses(self.rules)
+        self.ownership.rules = rules
+        self.filter.set_addresses(rules)
         self.filter.set_services(
             Service(address, protocol, port, TABLE, affinity, Mode.FLOOD)
-            for address in self.rules
+            for address in rules
             for protocol in (TCP, UDP)
             for port, affinity in ports.items()
         )
 
     def switch(self, packed: str) -> None:
-        self.image = TableImage.unpacked(base64.b64decode(packed))
-        self.filter.switch_table(TABLE, self.image)
+        image = TableImage.unpacked(base64.b64decode(packed))
+        self.ownership.images = {TABLE: image}
+        self.filter.switch_table(TABLE, image)
 
     def lease(self, seconds: float) -> None:
-        self.lease_until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * SECOND)
-        self.filter.renew_lease(self.lease_until)
+        until = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * SECOND)
+        self.ownership.lease_until_ns = until
+        self.filter.renew_lease(until)
 
     def adopt(self) -> None:
         """As a restarted agent does."""
@@ -85,6 +87,8 @@ class Node:
         self.filter.close()
         if self.kind == "nft":
             nft.detach(INTERFACE)
+        elif self.kind == "nfqueue":
+            detach_nfqueue(INTERFACE)
         else:
             xdp.detach(INTERFACE, self.pins)
 

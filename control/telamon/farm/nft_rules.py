@@ -131,6 +131,15 @@ def lease(interface: str, remaining_ms: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def resolution(add: str, address: Address, verdict: str) -> list[str]:
+    """Who has the address is said by `telamon.farm.responder` alone; nobody else may claim it."""
+    if isinstance(address, IPv4Address):
+        return [f"{add} arp {side} ip {address} {verdict}" for side in ("daddr", "saddr")]
+    target = f"@th,64,128 {int(address):#034x}"
+    kinds = ("nd-neighbor-solicit", "nd-neighbor-advert")
+    return [f"{add} icmpv6 type {kind} {target} {verdict}" for kind in kinds]
+
+
 def _sets(ingress: str, table: int) -> list[str]:
     # The type of a hash's result cannot be named; `typeof jhash` makes nft 1.0.6 crash on listing.
     bucket = f"{{ typeof numgen inc mod {BUCKETS}; size {BUCKETS}; }}"
@@ -175,7 +184,8 @@ def _ingress(
 ) -> list[str]:
     to, version = f"{add} {_to(address)}", address.version
     only_if_known = "meta pkttype set broadcast accept"
-    lines = _resolution(add, address)
+    question = Counter.DROP_ARP if version == 4 else Counter.DROP_ND
+    lines = resolution(add, address, f"{_count(question)} drop")
     lines.append(f"{to} {_ICMP_ERRORS[version]} {only_if_known}")
     if all(service.affinity is Affinity.CLIENT for service in services):
         lines += _datagram(
@@ -204,17 +214,6 @@ def _match(service: Service) -> str:
     if name is None or service.port == 0:
         return f"meta l4proto {name or service.protocol}"
     return f"{name} dport {service.port}"
-
-
-def _resolution(add: str, address: Address) -> list[str]:
-    """Who has the address is said by `telamon.farm.responder` alone; nobody else may claim it."""
-    if isinstance(address, IPv4Address):
-        drop = f"{_count(Counter.DROP_ARP)} drop"
-        return [f"{add} arp daddr ip {address} {drop}", f"{add} arp saddr ip {address} {drop}"]
-    drop = f"{_count(Counter.DROP_ND)} drop"
-    target = f"@th,64,128 {int(address):#034x}"
-    kinds = ("nd-neighbor-solicit", "nd-neighbor-advert")
-    return [f"{add} icmpv6 type {kind} {target} {drop}" for kind in kinds]
 
 
 def _tcp(where: str, bucket: str, table: int) -> list[str]:

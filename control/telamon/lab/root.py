@@ -4,7 +4,8 @@ The root is a small tmpfs that shows the machine's directories, except where a h
 /proc, /sys, /run, /var/log and /dev/shm are its own, and /etc/telamon, /var/lib/telamon and
 the data directories lie on the host's own disk, an ext4 that is also visible as a whole at /disk.
 What is mounted over a data directory (the replicated view, the fence) does not hide the same
-directory below /disk. /tmp is the machine's: scripts hand files to a host and take its results there.
+directory below /disk. /tmp is the machine's: scripts hand files to a host and take its results
+there.
 
 Runs inside the host's new mount namespace; the machine's own tree is never changed, not even where
 a data directory does not exist on the machine.
