@@ -80,14 +80,16 @@ int BPF_PROG(zero_range, struct inode *inode, __s64 offset, __s64 length)
 SEC("tp_btf/ext4_truncate_enter")
 int BPF_PROG(truncate_enter, struct inode *inode)
 {
-	capture(inode, inode->i_size, 0, CAPTURE_TRUNCATE);
+	if (inode)
+		capture(inode, inode->i_size, 0, CAPTURE_TRUNCATE);
 	return 0;
 }
 
 SEC("tp_btf/ext4_sync_file_enter")
 int BPF_PROG(sync_file, struct file *file)
 {
-	capture(file->f_inode, 0, 0, CAPTURE_SYNC);
+	if (file)
+		capture(file->f_inode, 0, 0, CAPTURE_SYNC);
 	return 0;
 }
 
@@ -95,9 +97,11 @@ int BPF_PROG(sync_file, struct file *file)
 SEC("tp_btf/ext4_sync_fs")
 int BPF_PROG(sync_fs, struct super_block *file_system, int wait)
 {
-	struct capture_inode key = {.device = file_system->s_dev};
+	struct capture_inode key = {};
 
-	if (wait)
-		capture_key(&key, 0, 0, CAPTURE_SYNC);
+	if (!file_system || !wait)
+		return 0;
+	key.device = file_system->s_dev;
+	capture_key(&key, 0, 0, CAPTURE_SYNC);
 	return 0;
 }

@@ -32,13 +32,14 @@ static _Bool direct_was_full;
 SEC("tp_btf/iomap_dio_rw_begin")
 int BPF_PROG(direct_begin, struct kiocb *iocb, struct iov_iter *iter)
 {
-	struct direct_write write = {
-		.key = key_of(iocb->ki_filp->f_inode),
-		.offset = iocb->ki_pos,
-		.length = iter->count,
-	};
 	__u64 request = (__u64)iocb;
+	struct direct_write write;
 
+	if (!iocb || !iter)
+		return 0;
+	write.key = key_of(iocb->ki_filp->f_inode);
+	write.offset = iocb->ki_pos;
+	write.length = iter->count;
 	if (!bpf_map_lookup_elem(&watched, &write.key))
 		return 0;
 	if (iter->data_source != ITER_SOURCE)
@@ -52,10 +53,13 @@ int BPF_PROG(direct_begin, struct kiocb *iocb, struct iov_iter *iter)
 SEC("tp_btf/iomap_dio_complete")
 int BPF_PROG(direct_complete, struct kiocb *iocb, int error, long result)
 {
-	struct capture_inode key = key_of(iocb->ki_filp->f_inode);
 	__u64 request = (__u64)iocb;
 	struct direct_write *write;
+	struct capture_inode key;
 
+	if (!iocb)
+		return 0;
+	key = key_of(iocb->ki_filp->f_inode);
 	write = bpf_map_lookup_elem(&direct, &request);
 	if (write && write->key.inode == key.inode && write->key.device == key.device)
 		capture_key(&key, write->offset, write->length, CAPTURE_WRITE);

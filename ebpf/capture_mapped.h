@@ -27,7 +27,7 @@ static __always_inline __u64 folio_bytes(struct folio *folio)
 SEC("tp_btf/writeback_dirty_folio")
 int BPF_PROG(mapped_store, struct folio *folio, struct address_space *mapping)
 {
-	if (mapping && mapping->i_mmap_writable.counter > 0)
+	if (folio && mapping && mapping->i_mmap_writable.counter > 0)
 		capture(mapping->host, (__u64)folio->index << page_shift, folio_bytes(folio),
 			CAPTURE_MAPPED);
 	return 0;

@@ -13,11 +13,16 @@
 pub mod apply;
 pub mod capture;
 pub mod control;
+pub mod fault;
 pub mod fuse;
 pub mod identity;
 pub mod journal;
 pub mod lineage;
+pub mod link;
 pub mod mount;
+pub mod node;
 pub mod record;
+pub mod resync;
 pub mod serve;
+pub mod signal;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! Properties of the codec: it never panics, and it accepts exactly the bytes that it would write itself.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 use proptest::prelude::*;
 use telamon_replicator::wire::{
     Frame, HEADER_BYTES, Header, PROTOCOL, WireError, decode, encode_control, encode_logged,

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.bpf.writes import FILE_BYTES
+
 from telamon.bpf.map import Map
 from telamon.bpf.ring import RingReader
 
@@ -140,6 +142,24 @@ def covered(events: list[Event], kinds: set[Kind]) -> list[tuple[int, int]]:
         else:
             union.append((start, end))
     return union
+
+
+def check(watcher: Watcher, inode: Inode, tree: int, expected: tuple[int, int]) -> None:
+    """The events since the last call are this inode's, and cover the range."""
+    events = watcher.drain()
+    assert {(event.inode, event.tree) for event in events} == {(inode, tree)}
+    start, length = expected
+    union = covered(events, {Kind.WRITE, Kind.MAPPED})
+    assert any(low <= start and start + length <= high for low, high in union), union
+    assert watcher.drop_count == 0
+
+
+def new_file(path: Path) -> Path:
+    """A file with clean pages, so that a store through a mapping is the first into its page."""
+    path.write_bytes(b"0" * FILE_BYTES)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return path
 
 
 def _kernel_device(device: int) -> int:

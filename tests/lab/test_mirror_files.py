@@ -1,68 +1,49 @@
-"""Plain files: what fsync promised survives the loss of the node that promised it."""
+"""Plain files: what fsync promised survives the loss of the node that promised it, and the loss of
+the peer stops nobody for long.
+"""
 
 import random
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from faults import FAULTS, other, seed
 from mirrors import DIRECTORY, STEP_TIMEOUT_S, assert_equal_trees, mirrored
+from writers import await_promises, writing
 
-from telamon.lab.host import RunningHost
-from telamon.lab.mirror import MirrorInLab
+from telamon.lab.mirror import ALONE, PRIM, SECOND, MirrorInLab
 from telamon.lab.oracles import registers
 from telamon.lab.spec import DEFAULT
 
-PROGRESS = 200
+# peer_timeout and heartbeat.lost_after, 2 s each, run side by side; the rest is for a busy machine.
+STALL_LIMIT_S = 10.0
 
 
-@pytest.fixture
-def mirror(lab_name: str) -> Iterator[MirrorInLab]:
-    with mirrored(lab_name, DEFAULT) as made:
+@pytest.fixture(scope="module")
+def mirror() -> Iterator[MirrorInLab]:
+    with mirrored("test-files", DEFAULT) as made:
         yield made
 
 
-@contextmanager
-def application(mirror: MirrorInLab, node: str, history: Path, chosen: int) -> Iterator[None]:
-    """The writer on the primary; its history is kept outside of the host."""
-    words = [sys.executable, "-m", "telamon.lab.oracles.registers", DIRECTORY]
-    with history.open("a") as output, (history.with_suffix(".errors")).open("a") as errors:
-        process = mirror.lab.host(node).start(
-            [*words, str(chosen), str(time.time_ns())],
-            stdout=output.fileno(),
-            stderr=errors.fileno(),
-        )
-        try:
-            yield
-        finally:
-            RunningHost.end(process)
-
-
-def await_promises(history: Path) -> None:
-    wanted = registers.promises(history) + PROGRESS
-    deadline = time.monotonic() + STEP_TIMEOUT_S
-    while registers.promises(history) < wanted:
-        assert time.monotonic() < deadline, "no fsync is acknowledged any more"
-        time.sleep(0.05)
+@pytest.fixture
+def chosen(capsys: pytest.CaptureFixture[str]) -> int:
+    drawn = seed()
+    with capsys.disabled():
+        print(f"\nTELAMON_SEED={drawn}")
+    return drawn
 
 
 @pytest.mark.timeout(900)
 def test_every_promise_is_kept_through_every_fault(
-    mirror: MirrorInLab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: MirrorInLab, tmp_path: Path, chosen: int
 ) -> None:
-    chosen = seed()
-    with capsys.disabled():
-        print(f"\nTELAMON_SEED={chosen}")
     history = tmp_path / "history"
     history.touch()
-    primary = "n1"
+    primary = mirror.primary()
     faults = list(FAULTS)
     random.Random(chosen).shuffle(faults)
     for fault in faults:
-        with application(mirror, primary, history, chosen):
+        with writing(mirror.lab, primary, history, chosen):
             await_promises(history)
             fault.strike(mirror, primary)
         fault.heal(mirror, primary)
@@ -70,3 +51,25 @@ def test_every_promise_is_kept_through_every_fault(
         served = mirror.lab.host(primary).path(DIRECTORY)
         assert registers.violations(history, served) == [], fault.name
         assert_equal_trees(mirror)
+
+
+def test_the_peers_death_stops_nobody_for_long(
+    mirror: MirrorInLab, tmp_path: Path, chosen: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = tmp_path / "history"
+    history.touch()
+    primary = mirror.primary()
+    secondary = other(primary)
+    with writing(mirror.lab, primary, history, chosen):
+        await_promises(history)
+        mirror.lab.off(secondary)
+        stalled_s = await_promises(history)
+        mirror.await_states(STEP_TIMEOUT_S, **{primary: ALONE})
+        mirror.lab.on(secondary)
+        mirror.await_states(STEP_TIMEOUT_S, **{primary: PRIM, secondary: SECOND})
+        await_promises(history)
+    assert_equal_trees(mirror)
+    assert registers.violations(history, mirror.lab.host(secondary).backing(DIRECTORY)) == []
+    with capsys.disabled():
+        print(f"the writer stood still for {stalled_s:.2f} s")
+    assert stalled_s < STALL_LIMIT_S

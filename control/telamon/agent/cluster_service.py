@@ -229,7 +229,12 @@ class ClusterService:
         if node == self._node.name:
             return await self.install_here(archive)
         body = await self._peers.call(
-            node, "POST", f"/v1/modules{LOCAL}", content=archive, limit_s=INSTALL_LIMIT_S
+            node,
+            "POST",
+            f"/v1/modules{LOCAL}",
+            content=archive,
+            content_type="application/x-tar",
+            limit_s=INSTALL_LIMIT_S,
         )
         return _results(node, body)
 

@@ -51,6 +51,7 @@ from telamon.mirror.role_state import RoleState, Settings
 
 ADOPT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0
+ANNOUNCED_LIMIT = 100
 REPORT: TypeAdapter[Report] = TypeAdapter(Report)
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class MirrorModule:
         self._send_heartbeat_soon = send_heartbeat_soon
         self._state: RoleState = role.initial(settings)
         self._view = View()
+        self._announced: set[View] = set()
         self._has_begun = asyncio.Event()
         self._has_changed = asyncio.Event()
         self._defect: asyncio.Future[None] | None = None
@@ -277,9 +279,13 @@ class MirrorModule:
             )
 
     def _announce(self, view: View) -> None:
-        before, self._view = self._view, view
-        if view == before:
+        if view.state is not self._view.state:
+            self._announced.clear()
+        self._view = view
+        # A step that is tried again and again is told once.
+        if view in self._announced or len(self._announced) >= ANNOUNCED_LIMIT:
             return
+        self._announced.add(view)
         readiness = "" if view.readiness is Readiness.READY else f", {view.readiness}"
         because = f": {view.reason}" if view.reason else ""
         self._parts.events.append(f"{view.state}{readiness}{because}", module=self._parts.module)

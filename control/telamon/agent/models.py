@@ -10,7 +10,9 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Model(BaseModel):
+class ApiModel(BaseModel):
+    """What all shapes have in common."""
+
     # Unknown keys of a newer version are no reason to understand nothing.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -23,7 +25,7 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-class Event(_Model):
+class Event(ApiModel):
     """Something that happened on a node. `sequence` counts up per node and survives restarts."""
 
     sequence: int
@@ -42,7 +44,7 @@ class HeartbeatState(StrEnum):
     UNKNOWN = "unknown"
 
 
-class NetworkHeartbeat(_Model):
+class NetworkHeartbeat(ApiModel):
     """One network to one peer, as the node that reports it sees it."""
 
     state: HeartbeatState
@@ -52,7 +54,7 @@ class NetworkHeartbeat(_Model):
     )
 
 
-class NodeStatus(_Model):
+class NodeStatus(ApiModel):
     """One node. `heartbeats` are what it hears itself: peer -> network -> state."""
 
     name: str
@@ -67,7 +69,7 @@ class NodeStatus(_Model):
     refused_datagrams: int = Field(default=0, description="heartbeats that were not authentic")
 
 
-class VirtualIp(_Model):
+class VirtualIp(ApiModel):
     """One virtual IP of a module on one node."""
 
     address: str
@@ -76,14 +78,14 @@ class VirtualIp(_Model):
     present: bool
 
 
-class Lag(_Model):
+class Lag(ApiModel):
     """Written here and not yet acknowledged by the peer."""
 
     records: int
     bytes: int
 
 
-class CommitLatency(_Model):
+class CommitLatency(ApiModel):
     """How long commits took lately, in microseconds."""
 
     last: int
@@ -91,7 +93,7 @@ class CommitLatency(_Model):
     p99: int
 
 
-class Resync(_Model):
+class Resync(ApiModel):
     """A resynchronisation that runs now."""
 
     files_done: int
@@ -102,7 +104,7 @@ class Resync(_Model):
     remaining_s: float | None
 
 
-class Directory(_Model):
+class Directory(ApiModel):
     """One replicated directory on one node."""
 
     path: str
@@ -111,7 +113,7 @@ class Directory(_Model):
     mode: str
 
 
-class ModuleNodeStatus(_Model):
+class ModuleNodeStatus(ApiModel):
     """One module on one node. Where the node is silent all but `reachable` and `reason` is null."""
 
     reachable: bool
@@ -141,7 +143,7 @@ class ModuleNodeStatus(_Model):
     last_script: str | None = Field(default=None, description="output file of the latest script")
 
 
-class ModuleStatus(_Model):
+class ModuleStatus(ApiModel):
     """One module of the cluster."""
 
     name: str
@@ -149,7 +151,7 @@ class ModuleStatus(_Model):
     nodes: dict[str, ModuleNodeStatus]
 
 
-class Status(_Model):
+class Status(ApiModel):
     """Everything, as far as the answering node reaches."""
 
     cluster: str
@@ -169,7 +171,7 @@ class ActionKind(StrEnum):
     RESTART = "restart"
 
 
-class ActionRequest(_Model):
+class ActionRequest(ApiModel):
     """An order. Without `nodes`: every node of the module that the action concerns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -179,7 +181,7 @@ class ActionRequest(_Model):
     force: bool = False
 
 
-class NodeResult(_Model):
+class NodeResult(ApiModel):
     """What became of a request on one node; `message` is empty when it was accepted."""
 
     accepted: bool
@@ -187,19 +189,19 @@ class NodeResult(_Model):
     code: str = ""
 
 
-class Results(_Model):
+class Results(ApiModel):
     """What became of a request, node by node."""
 
     nodes: dict[str, NodeResult]
 
 
-class NodeDescription(_Model):
+class NodeDescription(ApiModel):
     """A node as cluster.yaml has it: network -> address."""
 
     addresses: dict[str, str]
 
 
-class ClusterDescription(_Model):
+class ClusterDescription(ApiModel):
     """The cluster as cluster.yaml has it."""
 
     name: str
@@ -209,7 +211,7 @@ class ClusterDescription(_Model):
     configuration: str = Field(description="path of cluster.yaml on this node")
 
 
-class Fault(_Model):
+class Fault(ApiModel):
     """The body of every answer that is not 2xx; the sentence is shown to the user unchanged."""
 
     code: str

@@ -48,7 +48,10 @@ class Peers:
             if peer.name != node
         }
         self._client = httpx.AsyncClient(
-            verify=client_context(credentials), trust_env=False, follow_redirects=False
+            verify=client_context(credentials),
+            trust_env=False,
+            # A connection that is kept would hide for long that the node has died.
+            limits=httpx.Limits(max_keepalive_connections=0),
         )
 
     async def close(self) -> None:
@@ -62,9 +65,11 @@ class Peers:
         path: str,
         *,
         content: bytes | None = None,
+        content_type: str = "application/json",
         limit_s: float = CALL_LIMIT_S,
     ) -> bytes:
         """The body of the answer of `node`."""
+        headers = {} if content is None else {"content-type": content_type}
         reasons = []
         for address in self._addresses[node]:
             host = f"[{address}]" if address.version == 6 else str(address)
@@ -72,6 +77,7 @@ class Peers:
                 method,
                 f"https://{host}:{self._port}{path}",
                 content=content,
+                headers=headers,
                 timeout=httpx.Timeout(limit_s, connect=CONNECT_LIMIT_S),
                 # Whatever the address: the certificate must be this node's.
                 extensions={"sni_hostname": node},

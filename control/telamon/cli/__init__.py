@@ -1,0 +1,1 @@
+"""The command `telamon`: talks to the agent of this node, and imports only its API models."""

@@ -96,6 +96,16 @@ class MirrorInLab:
 
         self._await(timeout_s, is_in_step, "in step")
 
+    def assert_stays(self, duration_s: float, **states: str) -> None:
+        """Watches nodes for a while that must not leave their state."""
+        deadline = time.monotonic() + duration_s
+        while time.monotonic() < deadline:
+            now = self.status()
+            for node, state in states.items():
+                if node in now and now[node].state != state:
+                    raise RefusedError(f"{node} left {state}: {_seen(now)}")
+            time.sleep(_POLL_S)
+
     def primary(self) -> str:
         """The node that serves, with a secondary or alone."""
         serving = [name for name, one in self.status().items() if one.state in _SERVING]

@@ -43,6 +43,15 @@ class Judgement:
     reason: str
 
 
+def is_apart(ours: Lineage, theirs: Lineage) -> bool:
+    """Whether the lineages split or have no common origin, and it is open which side loses."""
+    relation = compare(ours, theirs).relation
+    return (
+        relation in (Relation.SPLIT_BRAIN, Relation.UNRELATED)
+        and theirs.data_state is DataState.UP_TO_DATE
+    )
+
+
 def is_fit(state: RoleState) -> bool:
     """Whether this node could be primary as far as it is itself concerned."""
     lineage = state.lineage
@@ -175,8 +184,12 @@ def _lineage_refusal(state: RoleState, heard: Report) -> str:
         return ""
     if ours.generation == theirs.generation and _equal_is_enough(state, ours):
         return ""
-    choose = f"choose a side with `telamon module prim {module}` on the node to keep"
+    force = "" if ours.data_state is DataState.UP_TO_DATE else " --force"
+    prim = f"`telamon module prim {module}"
+    choose = f"choose the side to keep with {prim}` on {peer} or {prim}{force}` here"
     match comparison.relation:
+        case Relation.SPLIT_BRAIN | Relation.UNRELATED if not (force or is_apart(ours, theirs)):
+            return ""
         case Relation.SPLIT_BRAIN:
             return f"split brain: this node and {peer} wrote apart from each other; {choose}"
         case Relation.UNRELATED:
@@ -215,6 +228,12 @@ def _alone(state: RoleState, ours: Lineage) -> Judgement:
             Verdict.WAIT,
             f"{peer} is not heard and the data here is {held}: start {peer}, or run "
             f"`telamon module prim {module}{' --force' if ours.holds_data else ''}` here",
+        )
+    if state.has_diverged:
+        return Judgement(
+            Verdict.WAIT,
+            f"the data here and that of {peer}, which is not heard, are apart; start {peer}, or "
+            f"keep this side with `telamon module prim {module}` here",
         )
     if not state.is_current and not ours.may_start_alone:
         return Judgement(Verdict.WAIT, _no_proof(state, "is not heard"))

@@ -64,13 +64,13 @@ def replicator_died(turn: Turn, reason: str) -> None:
 
 
 def replicator_fault(turn: Turn, reason: str, *, is_fatal: bool) -> None:
-    """A fatal fault of a primary: its store cannot be trusted, the peer has the data."""
+    """A primary's store that cannot be trusted: the peer has the data."""
     turn.set(fault=reason)
-    if not is_fatal:
-        return
     if turn.state.goal is Goal.PRIMARY:
-        stop_here(turn, reason, is_urgent=True)
+        if is_fatal:
+            stop_here(turn, reason, is_urgent=True)
     else:
+        # What it received may not be stored: its session is down for that, not for the primary.
         turn.set(is_current=False)
         turn.back_off()
 

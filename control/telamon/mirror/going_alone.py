@@ -99,13 +99,29 @@ def answer_outdate_request(turn: Turn) -> None:
     if state.outdated_for == asked or state.role is ReplicatorRole.PRIMARY:
         return
     turn.set(is_current=False, candidate=0)
-    can_mark = (
-        state.replicator is not None
-        and state.replicator.lineage.data_state is DataState.UP_TO_DATE
-        and state.replicator.lineage.holds_data
-    )
-    if not can_mark:
+    if not _can_be_marked(state):
         # Not being current is enough: this node will not promote itself before it was brought up.
         turn.set(outdated_for=asked)
     elif state.aside is None and state.lineage is not None:
+        turn.begin_aside(Outdate(state.lineage.generation))
+
+
+def _can_be_marked(state: RoleState) -> bool:
+    return (
+        state.replicator is not None
+        and state.role is not ReplicatorRole.PRIMARY
+        and state.replicator.lineage.data_state is DataState.UP_TO_DATE
+        and state.replicator.lineage.holds_data
+    )
+
+
+def outdate_a_lost_side(turn: Turn) -> None:
+    """Beside a primary whose data is apart from this node's: keep it in mind durably, or this node
+    might take over with the losing side once the primary is gone."""
+    state = turn.state
+    heard = state.heard
+    is_beside_primary = heard is not None and heard.claims_primary and state.has_diverged
+    may_mark = state.goal is Goal.STANDBY and not state.discards and state.now_ms >= state.retry_ms
+    if is_beside_primary and may_mark and state.aside is None and _can_be_marked(state):
+        assert state.lineage is not None
         turn.begin_aside(Outdate(state.lineage.generation))

@@ -100,16 +100,18 @@ def _standing_by(state: RoleState, *, follows: bool) -> Operation | None:
     if is_live and state.replicator.lineage.data_state is not DataState.UP_TO_DATE:
         # Outdated while the session lived: only a new contact compares, and brings the data up.
         return Disconnect()
-    return None if follows or is_live else Disconnect()
+    if state.discards and not state.follows_discarding:
+        return Disconnect()
+    return None
 
 
 def done(turn: Turn, operation: Operation) -> None:
     """A step ended well. What the replicator is now, its own status says."""
     if not isinstance(operation, Connect):
-        turn.set(attempts=0, retry_ms=0)
+        turn.set(attempts=0, retry_ms=0, fault="")
     match operation:
         case StartApplication():
-            turn.set(application=Presence.ON, restarts=False, fault="")
+            turn.set(application=Presence.ON, restarts=False)
         case StopApplication():
             turn.set(application=Presence.OFF, restarts=False)
             if turn.state.goal is Goal.PRIMARY:
@@ -120,6 +122,8 @@ def done(turn: Turn, operation: Operation) -> None:
             turn.set(addresses=Presence.OFF)
         case StopReplicator():
             turn.set(replicator=None)
+        case Connect(discard):
+            turn.set(follows_discarding=discard)
         case Promote():
             turn.set(order=None)
         case Outdate():
@@ -152,6 +156,7 @@ def failed(turn: Turn, operation: Operation, reason: str) -> None:
             turn.set(addresses=Presence.UNKNOWN, fault=reason)
             turn.back_off()
         case Outdate():
+            turn.back_off()
             _outdated(turn)
         case StartReplicator() | StopReplicator() | Connect() | Disconnect() | Grant():
             turn.set(fault=reason)

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from telamon.mirror import claim, command, failure, ladder
 from telamon.mirror.claim import Judgement, Verdict
-from telamon.mirror.going_alone import answer_outdate_request, go_alone
+from telamon.mirror.going_alone import answer_outdate_request, go_alone, outdate_a_lost_side
 from telamon.mirror.lineage import DataState, Lineage, ReplicatorRole
 from telamon.mirror.report import Answered, LinkState, Report
 from telamon.mirror.role_action import Action, Announce, Cancel, Operation, SendHeartbeat
@@ -182,8 +182,12 @@ def _peer_report(turn: Turn, boot_id: int, told: Report, *, hears_us: bool) -> N
         )
     )
     ours, theirs = turn.state.lineage, told.lineage
-    if ours is not None and theirs is not None and theirs.generation not in _known(ours):
-        turn.set(is_current=False)
+    if ours is not None and theirs is not None:
+        is_newer = theirs.generation not in _known(ours)
+        turn.set(
+            has_diverged=claim.is_apart(ours, theirs),
+            is_current=turn.state.is_current and not is_newer,
+        )
 
 
 def _known(ours: Lineage) -> frozenset[str]:
@@ -229,6 +233,7 @@ def _settle(turn: Turn) -> Judgement:
         _resolve_two_primaries(turn)
         go_alone(turn)
         answer_outdate_request(turn)
+        outdate_a_lost_side(turn)
         _answer_swap_request(turn)
         failure.end_yield(turn)
         _judge_currency(turn)

@@ -106,7 +106,8 @@ class ReplicatorFault:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """An operation succeeded. A late one of a cancelled operation is ignored by its serial."""
+    """An operation succeeded. The `ReplicatorStatus` it led to comes before it. The late end of a
+    cancelled operation is ignored by its serial."""
 
     serial: int
 

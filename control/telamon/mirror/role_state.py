@@ -117,6 +117,9 @@ class RoleState:
     """Holds every acknowledged commit, and nobody can have acknowledged one since without this
     node's consent or behind its silence. Never survives the agent."""
 
+    has_diverged: bool = False
+    """The peer, when last heard, held UpToDate data that is apart from this node's."""
+
     order: Order | None = None
     candidate: int = 0
     """Number of the request for the peer's consent, 0 for none."""
@@ -129,6 +132,8 @@ class RoleState:
     yields: Yield | None = None
     discards: bool = False
     """The operator chose the peer's side: own changes may be overwritten."""
+    follows_discarding: bool = False
+    """The replicator was connected with that permission."""
 
     is_urgent: bool = False
     """Giving up uses the forced variants at once."""

@@ -85,7 +85,8 @@ def _standby(state: RoleState, judgement: str) -> View:
             )
     doing = _doing(state) if state.running else ""
     readiness = Readiness.TRANSIENT if doing or state.candidate else Readiness.NOT_READY
-    reason = state.fault or judgement or doing or _link_reason(state) or f"waits for {peer}"
+    reasons = dict.fromkeys((judgement or doing or _link_reason(state), state.fault))
+    reason = "; ".join(filter(None, reasons)) or f"waits for {peer}"
     return View(ModuleState.WAIT, readiness, reason)
 
 

@@ -1,25 +1,96 @@
 //! Hashes of a file's blocks, by which two replicas of it are compared without sending it.
 //!
-//! A block's hash covers its content and where its holes are, so that equal hashes mean that nothing has to be sent at all.
+//! A block's hash covers its content and where its holes are, so that equal hashes mean that nothing has to be sent at all: for each
+//! stretch of data its offset within the block and its length (u64, little endian), then its bytes. Holes add nothing.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 /// Length of one hash (BLAKE3).
 pub const HASH_BYTES: usize = 32;
 
-/// The hashes of all blocks of a file, from its beginning to its present end, one after the other.
+/// The hashes of all blocks of a file, from its beginning to the end that it had at first, one after the other.
 ///
 /// Both sides make them with this type, the primary from `Trees::open`, the secondary from [`Applier::open`](super::Applier::open).
+/// The file may change meanwhile: a hash is of a content that each byte had at some moment.
 #[derive(Debug)]
 pub struct BlockHashes {
-    _file: File,
+    file: File,
+    block_bytes: u64,
+    next: u64,
+    size: u64,
+    /// The stretch of data found last; everything from the position asked for to its beginning is a hole.
+    data: Range<u64>,
+    buffer: Vec<u8>,
 }
 
 impl BlockHashes {
-    /// Hashes blocks of `block_bytes`; the last one may be shorter.
-    pub fn new(_file: File, _block_bytes: usize) -> io::Result<BlockHashes> {
-        todo!()
+    /// Hashes blocks of `block_bytes` (one at least); the last one may be shorter. `file` must not share its offset with anyone.
+    pub fn new(file: File, block_bytes: usize) -> io::Result<BlockHashes> {
+        Ok(BlockHashes {
+            size: file.metadata()?.len(),
+            file,
+            block_bytes: block_bytes.max(1) as u64,
+            next: 0,
+            data: 0..0,
+            buffer: vec![0; block_bytes.max(1)],
+        })
+    }
+
+    fn hash(&mut self, block: &Range<u64>) -> io::Result<[u8; HASH_BYTES]> {
+        let mut hasher = blake3::Hasher::new();
+        let mut position = block.start;
+        while position < block.end {
+            if position >= self.data.end {
+                self.data = self.data_from(position)?;
+            }
+            let stretch = position.max(self.data.start)..block.end.min(self.data.end);
+            if stretch.is_empty() {
+                break;
+            }
+            let length = usize::try_from(stretch.end - stretch.start).unwrap_or(usize::MAX);
+            let length = self.read(stretch.start, length)?;
+            hasher.update(&(stretch.start - block.start).to_le_bytes());
+            hasher.update(&(length as u64).to_le_bytes());
+            hasher.update(&self.buffer[..length]);
+            position = stretch.end;
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// The next stretch of data at or behind `position`; an endless hole when there is none.
+    fn data_from(&self, position: u64) -> io::Result<Range<u64>> {
+        let start = match seek(&self.file, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(u64::MAX..u64::MAX),
+            Err(fault) => return Err(fault.into()),
+        };
+        match seek(&self.file, SeekFrom::Hole(start)) {
+            Ok(end) => Ok(start..end),
+            // Cut off in between.
+            Err(Errno::NXIO) => Ok(u64::MAX..u64::MAX),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Fills the buffer; less than `length` when the file was cut off meanwhile.
+    fn read(&mut self, offset: u64, length: usize) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < length {
+            let rest = &mut self.buffer[filled..length];
+            match self.file.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(filled)
     }
 }
 
@@ -27,6 +98,12 @@ impl Iterator for BlockHashes {
     type Item = io::Result<[u8; HASH_BYTES]>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        todo!()
+        if self.next >= self.size {
+            return None;
+        }
+        let end = self.next.saturating_add(self.block_bytes).min(self.size);
+        let block = self.next..end;
+        self.next = end;
+        Some(self.hash(&block))
     }
 }

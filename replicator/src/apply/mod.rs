@@ -12,8 +12,8 @@
 //! - Identity decides, never a name: a bound object is what the primary means by that [`FileId`](crate::record::FileId).
 //!
 //! # A session, seen from the link
-//! 1. [`Applier::begin_resume`], or [`Applier::begin_binding`] with [`Applier::bind`] for each `Bind` frame, or
-//!    [`Applier::begin_resync`], whose wants are sent.
+//! 1. [`Applier::begin_resume`]; or [`Applier::begin_binding`], [`Applier::bind`] for each `Bind` frame, then
+//!    [`Applier::finish_binding`]; or [`Applier::begin_resync`], whose wants are sent.
 //! 2. [`Applier::apply`] for each entry; wants that come out are sent.
 //! 3. [`Applier::commit`] whenever the input is drained ([`Flush::Here`]), and now and then while it is not ([`Flush::Aside`]).
 //!    Then [`Applier::progress`] is what an `Ack` says; the [`Observer`] hears of later movements.
@@ -21,8 +21,23 @@
 //!    [`Applier::settle`] brings everything to stable storage, before the lineage may say `UpToDate`.
 
 mod applier;
+mod attributes;
+mod binding;
 mod blocks;
+mod census;
+mod comparison;
+mod content;
+mod descriptor;
 mod error;
+mod exclude;
+mod extended;
+mod flush;
+mod make;
+mod namespace;
+mod remove;
+mod store;
+mod tree;
+mod validity;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

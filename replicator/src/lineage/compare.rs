@@ -2,23 +2,23 @@
 //!
 //! Both are tested against every row of `tests/vectors/lineage.json`.
 
-use super::{DataState, Generation, Lineage};
+use super::{DataState, Generation, Lineage, Role};
 
 /// What two lineages are to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Neither node holds data.
-    Empty,
     /// Nothing to do.
     InStep,
-    /// One side is behind.
+    /// One side is behind by what changed since they were last in step.
     Partial,
-    /// One side holds nothing usable.
+    /// One side holds nothing usable, or something older than that.
     Full,
     /// Both wrote apart from each other.
     SplitBrain,
     /// The data never had a common origin.
     Unrelated,
+    /// Neither side is fit to be the source.
+    NoSource,
 }
 
 /// From which side data may flow.
@@ -26,120 +26,118 @@ pub enum Relation {
 pub enum Source {
     Ours,
     Theirs,
-    /// Whoever is primary.
+    /// Whoever is or becomes primary.
     Either,
-    Nobody,
 }
 
+/// Without a source nothing is overwritten unasked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
     pub relation: Relation,
-    pub source: Source,
+    pub source: Option<Source>,
 }
 
 impl Comparison {
+    fn from(relation: Relation, source: Source) -> Comparison {
+        Comparison {
+            relation,
+            source: Some(source),
+        }
+    }
+
+    fn without_source(relation: Relation) -> Comparison {
+        Comparison {
+            relation,
+            source: None,
+        }
+    }
+
     /// The same answer as the peer gets it.
     #[must_use]
     pub fn mirrored(self) -> Comparison {
-        let source = match self.source {
+        let source = self.source.map(|source| match source {
             Source::Ours => Source::Theirs,
             Source::Theirs => Source::Ours,
-            other => other,
-        };
+            Source::Either => Source::Either,
+        });
         Comparison { source, ..self }
     }
 }
 
-/// Rows are tried in order; the first that fits decides.
+/// Rules are tried in order; the first that fits decides.
 #[must_use]
 pub fn compare(ours: &Lineage, theirs: &Lineage) -> Comparison {
-    let answer = |relation, source| Comparison { relation, source };
-    match (
-        ours.generation == Generation::NONE,
-        theirs.generation == Generation::NONE,
-    ) {
-        (true, true) => return answer(Relation::Empty, Source::Nobody),
-        (false, true) => return answer(Relation::Full, Source::Ours),
-        (true, false) => return answer(Relation::Full, Source::Theirs),
-        (false, false) => {}
+    match (is_usable(ours), is_usable(theirs)) {
+        (false, false) => Comparison::without_source(Relation::NoSource),
+        (true, false) => Comparison::from(Relation::Full, Source::Ours),
+        (false, true) => Comparison::from(Relation::Full, Source::Theirs),
+        (true, true) if ours.generation == theirs.generation => compare_equal(ours, theirs),
+        (true, true) => compare_apart(ours, theirs),
     }
-    if ours.generation == theirs.generation {
-        return compare_equal(ours, theirs);
-    }
-    if !known(ours).any(|generation| known(theirs).any(|other| other == generation)) {
-        return answer(Relation::Unrelated, Source::Nobody);
-    }
-    compare_apart(ours, theirs)
 }
 
-/// Equal generations: the better data state is the source; equal ones differ by a crash.
+fn is_usable(record: &Lineage) -> bool {
+    record.generation != Generation::NONE && record.data_state != DataState::Inconsistent
+}
+
+/// Equal generations differ by a mark or a crash; the former primary is the better source.
 fn compare_equal(ours: &Lineage, theirs: &Lineage) -> Comparison {
-    let is_unusable = [ours, theirs]
-        .iter()
-        .any(|side| side.data_state == DataState::Inconsistent);
-    let relation = if is_unusable {
-        Relation::Full
-    } else {
-        Relation::Partial
-    };
-    // DataState is ordered from good to bad.
-    match ours.data_state.cmp(&theirs.data_state) {
-        std::cmp::Ordering::Less => Comparison {
-            relation,
-            source: Source::Ours,
-        },
-        std::cmp::Ordering::Greater => Comparison {
-            relation,
-            source: Source::Theirs,
-        },
-        std::cmp::Ordering::Equal => {
-            let is_clean = ours.is_clean && theirs.is_clean;
-            let in_step = is_clean && ours.data_state == DataState::UpToDate;
-            let relation = if in_step { Relation::InStep } else { relation };
-            Comparison {
-                relation,
-                source: Source::Either,
-            }
+    let side = |is_ours| {
+        if is_ours {
+            Source::Ours
+        } else {
+            Source::Theirs
         }
+    };
+    match (ours.data_state, theirs.data_state) {
+        (DataState::UpToDate, DataState::UpToDate) => {}
+        (DataState::UpToDate, _) => return Comparison::from(Relation::Partial, Source::Ours),
+        (_, DataState::UpToDate) => return Comparison::from(Relation::Partial, Source::Theirs),
+        _ => return Comparison::without_source(Relation::NoSource),
     }
+    let counts_behind = |record: &Lineage| record.peer_generation != Generation::NONE;
+    if counts_behind(ours) != counts_behind(theirs) {
+        return Comparison::from(Relation::Partial, side(counts_behind(ours)));
+    }
+    if ours.is_clean && theirs.is_clean {
+        return Comparison::without_source(Relation::InStep);
+    }
+    let was_primary = |record: &Lineage| record.role_at_shutdown == Role::Primary;
+    if was_primary(ours) == was_primary(theirs) {
+        return Comparison::from(Relation::Partial, Source::Either);
+    }
+    Comparison::from(Relation::Partial, side(was_primary(ours)))
 }
 
-/// Different generations of one origin: a side whose generation the other has passed is behind.
+/// Different generations: a side whose generation the other has passed is behind.
 fn compare_apart(ours: &Lineage, theirs: &Lineage) -> Comparison {
-    let ours_unusable = ours.data_state == DataState::Inconsistent;
-    let theirs_unusable = theirs.data_state == DataState::Inconsistent;
-    if ours_unusable != theirs_unusable {
-        let source = if ours_unusable {
-            Source::Theirs
-        } else {
-            Source::Ours
-        };
-        return Comparison {
-            relation: Relation::Full,
-            source,
-        };
-    }
-    let relation = if ours_unusable {
-        Relation::Full
-    } else {
-        Relation::Partial
-    };
     let ours_is_behind = passed(theirs).any(|generation| generation == ours.generation);
     let theirs_is_behind = passed(ours).any(|generation| generation == theirs.generation);
     match (ours_is_behind, theirs_is_behind) {
-        (true, false) => Comparison {
-            relation,
-            source: Source::Theirs,
-        },
-        (false, true) => Comparison {
-            relation,
-            source: Source::Ours,
-        },
-        _ => Comparison {
-            relation: Relation::SplitBrain,
-            source: Source::Nobody,
-        },
+        (true, false) => return behind(ours, theirs).mirrored(),
+        (false, true) => return behind(theirs, ours),
+        _ => {}
     }
+    let has_common_origin =
+        known(ours).any(|generation| known(theirs).any(|other| other == generation));
+    Comparison::without_source(if has_common_origin {
+        Relation::SplitBrain
+    } else {
+        Relation::Unrelated
+    })
+}
+
+/// Only what changed since the last step in common is known; an older copy needs everything.
+fn behind(older: &Lineage, newer: &Lineage) -> Comparison {
+    let is_known = older.generation == newer.peer_generation;
+    Comparison::from(
+        if is_known {
+            Relation::Partial
+        } else {
+            Relation::Full
+        },
+        Source::Ours,
+    )
 }
 
 /// Generations which that node held and left behind.
@@ -165,35 +163,34 @@ mod tests {
 
     #[derive(Deserialize)]
     struct Vectors {
-        rows: Vec<Row>,
+        compare: Vec<Row>,
     }
 
     #[derive(Deserialize)]
     struct Row {
-        name: String,
-        ours: Lineage,
-        theirs: Lineage,
-        relation: String,
-        source: String,
+        why: String,
+        own: Lineage,
+        peer: Lineage,
+        verdict: String,
+        source: Option<String>,
     }
 
     fn expected(row: &Row) -> Comparison {
-        let relation = match row.relation.as_str() {
-            "empty" => Relation::Empty,
+        let relation = match row.verdict.as_str() {
             "in_step" => Relation::InStep,
             "partial" => Relation::Partial,
             "full" => Relation::Full,
             "split_brain" => Relation::SplitBrain,
             "unrelated" => Relation::Unrelated,
-            other => panic!("relation {other:?} does not exist"),
+            "no_source" => Relation::NoSource,
+            other => panic!("verdict {other:?} does not exist"),
         };
-        let source = match row.source.as_str() {
-            "ours" => Source::Ours,
-            "theirs" => Source::Theirs,
+        let source = row.source.as_deref().map(|source| match source {
+            "own" => Source::Ours,
+            "peer" => Source::Theirs,
             "either" => Source::Either,
-            "none" => Source::Nobody,
             other => panic!("source {other:?} does not exist"),
-        };
+        });
         Comparison { relation, source }
     }
 
@@ -202,23 +199,18 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/lineage.json");
         let vectors: Vectors = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert!(
-            vectors.rows.len() >= 20,
-            "the table shrank to {} rows",
-            vectors.rows.len()
+            vectors.compare.len() >= 30,
+            "only {} rows",
+            vectors.compare.len()
         );
-        for row in &vectors.rows {
-            assert_eq!(
-                compare(&row.ours, &row.theirs),
-                expected(row),
-                "{}",
-                row.name
-            );
+        for row in &vectors.compare {
+            assert_eq!(compare(&row.own, &row.peer), expected(row), "{}", row.why);
             let mirrored = expected(row).mirrored();
             assert_eq!(
-                compare(&row.theirs, &row.ours),
+                compare(&row.peer, &row.own),
                 mirrored,
                 "{}, mirrored",
-                row.name
+                row.why
             );
         }
     }
@@ -232,9 +224,9 @@ mod tests {
             Relation::Full
         );
         let alone = primary.granted(Generation(2));
-        assert_eq!(alone.peer_generation, Generation::NONE);
+        assert_eq!(alone.peer_generation, Generation(1));
         let target = Lineage::default().overwritten();
-        assert_eq!(compare(&alone, &target).source, Source::Ours);
+        assert_eq!(compare(&alone, &target).source, Some(Source::Ours));
 
         let primary = alone.in_step();
         let secondary = target.brought_up(&primary);
@@ -246,7 +238,7 @@ mod tests {
         assert_eq!(successor.peer_generation, Generation(2));
         let behind = Comparison {
             relation: Relation::Partial,
-            source: Source::Theirs,
+            source: Some(Source::Theirs),
         };
         assert_eq!(compare(&primary, &successor), behind);
         assert_eq!(compare(&primary.outdated(), &successor), behind);

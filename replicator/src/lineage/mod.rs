@@ -5,6 +5,7 @@
 //! the newer generation, or the better data state of an equal one, has every acknowledged commit. No clock takes part.
 
 mod compare;
+mod keeper;
 mod store;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use compare::{Comparison, Relation, Source, compare};
+pub use keeper::{Keeper, Told};
 pub use store::{Store, StoreError};
 
 /// Generations kept in a history.
@@ -108,7 +110,7 @@ impl fmt::Display for Role {
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
     pub generation: Generation,
-    /// The generation at which the peer was last in step; equal to `generation` while it is.
+    /// The generation at which the peer was left behind; none while nobody is known to be behind.
     pub peer_generation: Generation,
     /// Generations that this data passed through, newest first.
     pub history: Vec<Generation>,
@@ -154,13 +156,13 @@ impl Lineage {
     /// Acknowledges alone from now on.
     #[must_use]
     pub fn granted(&self, new: Generation) -> Lineage {
-        let is_in_step = self.peer_generation == self.generation;
+        let nobody_is_behind = self.peer_generation == Generation::NONE;
         let mut history = vec![self.generation];
         history.extend(self.history.iter().filter(|old| **old != self.generation));
         history.truncate(HISTORY);
         Lineage {
             generation: new,
-            peer_generation: if is_in_step {
+            peer_generation: if nobody_is_behind {
                 self.generation
             } else {
                 self.peer_generation
@@ -198,7 +200,7 @@ impl Lineage {
     #[must_use]
     pub fn in_step(&self) -> Lineage {
         Lineage {
-            peer_generation: self.generation,
+            peer_generation: Generation::NONE,
             ..self.clone()
         }
     }
@@ -208,7 +210,7 @@ impl Lineage {
     pub fn brought_up(&self, source: &Lineage) -> Lineage {
         Lineage {
             generation: source.generation,
-            peer_generation: source.generation,
+            peer_generation: Generation::NONE,
             history: source.history.clone(),
             data_state: DataState::UpToDate,
             is_clean: false,

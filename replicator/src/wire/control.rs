@@ -155,7 +155,7 @@ impl Control {
                 put_text(out, bounded(message));
             }
             Control::Close(Closing::Ended(applied)) => {
-                out.extend_from_slice(&applied.0.to_le_bytes())
+                out.extend_from_slice(&applied.0.to_le_bytes());
             }
             Control::Bind(pairs) => {
                 out.extend_from_slice(
@@ -167,7 +167,7 @@ impl Control {
                 }
             }
             Control::WantListing { directory: file } | Control::WantFile { file } => {
-                put_file(out, *file)
+                put_file(out, *file);
             }
             Control::Hashes {
                 file,

@@ -58,7 +58,7 @@ pub fn encode_logged(lsn: Lsn, logged: &Logged<'_>, out: &mut Vec<u8>) {
 /// Appends one record as a frame to `out`; what [`encode_logged`] does for [`Logged::Record`], without the copy.
 pub fn encode_record(lsn: Lsn, content: &crate::record::Record<'_>, out: &mut Vec<u8>) {
     header::frame(out, record::kind(content), lsn, |out| {
-        record::encode(content, out)
+        record::encode(content, out);
     });
 }
 

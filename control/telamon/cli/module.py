@@ -1,0 +1,250 @@
+"""`telamon module`: install, order, and look at modules."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
+from telamon.cli.exits import HELP, Exit
+from telamon.cli.options import Json, ModuleName, Nodes, agent_of
+from telamon.cli.output import finish, show
+from telamon.cli.waiting import RUNS_APPLICATION, wait_until_done
+from telamon.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="module",
+    help="Install, start, stop and look at modules.",
+    no_args_is_help=True,
+    add_completion=False,
+    epilog=HELP,
+)
+
+Force = Annotated[bool, typer.Option("--force", help="The forced variant; see docs/operation.md.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when it is carried out.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")]
+TIMEOUT_S = 120.0
+
+
+@app.command()
+def install(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    nodes: Nodes = None,
+    as_json: Json = False,
+) -> None:
+    """Check a module's DIRECTORY and install it on all of its nodes."""
+    from telamon.module.store import pack_module  # noqa: PLC0415 - slow to import, used only here
+
+    results = agent_of(context).install(pack_module(directory), nodes or [])
+    finish(results, "installed", as_json=as_json)
+
+
+@app.command()
+def remove(
+    context: typer.Context, name: ModuleName, nodes: Nodes = None, as_json: Json = False
+) -> None:
+    """Remove a stopped module from all of its nodes. Its data stay, and are writable again."""
+    finish(agent_of(context).remove(name, nodes or []), "removed", as_json=as_json)
+
+
+@app.command()
+def start(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    nodes: Nodes = None,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Start a module on both nodes: the one with the newer data becomes primary."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.START, nodes),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def stop(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    nodes: Nodes = None,
+    force: Force = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Stop a module on both nodes, the secondary first; on one node with --node."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.STOP, nodes, force),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def prim(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    nodes: Nodes = None,
+    force: Force = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Make this node the primary: needed once, on the node with the good data."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.PRIM, nodes, force),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def second(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    nodes: Nodes = None,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Make this node follow the primary, giving up changes that only it has."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.SECOND, nodes),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def swap(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Exchange primary and secondary."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.SWAP, None),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def restart(
+    context: typer.Context,
+    name: ModuleName,
+    *,
+    force: Force = False,
+    wait: Wait = False,
+    timeout: Timeout = TIMEOUT_S,
+    as_json: Json = False,
+) -> None:
+    """Stop and start the application where it runs; no role changes."""
+    _order(
+        context,
+        name,
+        _request(ActionKind.RESTART, None, force),
+        wait=wait,
+        timeout_s=timeout,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def status(
+    context: typer.Context,
+    name: ModuleName,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 8 unless the application runs and is ready.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one module on all of its nodes."""
+    found = agent_of(context).status().modules.get(name)
+    if found is None:
+        raise NotFoundError(
+            f"module {name} is not installed: `telamon module list` shows those that are"
+        )
+    show(as_json, found.model_dump(mode="json"), lambda out: _draw_one(out, found))
+    if check and not any(
+        here.state in RUNS_APPLICATION and here.ready for here in found.nodes.values()
+    ):
+        raise typer.Exit(Exit.NOT_READY)
+
+
+@app.command("list")
+def list_modules(context: typer.Context, as_json: Json = False) -> None:
+    """List the modules of the cluster and the state of each on its nodes."""
+    modules = agent_of(context).status().modules
+    listed = {
+        name: {
+            "kind": module.kind,
+            "nodes": {node: here.state for node, here in module.nodes.items()},
+        }
+        for name, module in modules.items()
+    }
+
+    def draw(out: "Console") -> None:
+        for name, module in modules.items():
+            states = " ".join(f"{node}={here.state}" for node, here in module.nodes.items())
+            out.print(f"{name:<24} {module.kind:<8} {states}", markup=False)
+
+    show(as_json, listed, draw)
+
+
+def _request(action: ActionKind, nodes: list[str] | None, force: bool = False) -> ActionRequest:
+    return ActionRequest(action=action, nodes=nodes or None, force=force)
+
+
+def _order(
+    context: typer.Context,
+    name: str,
+    request: ActionRequest,
+    *,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    agent = agent_of(context)
+    results = agent.act(name, request)
+    accepted = [node for node, result in results.nodes.items() if result.accepted]
+    if wait and accepted:
+        wait_until_done(agent, name, request.action, accepted, timeout_s)
+    outcome = "done" if wait else "accepted"
+    finish(results, f"{request.action} is {outcome}", as_json=as_json)
+
+
+def _draw_one(out: "Console", module: ModuleStatus) -> None:
+    for node, here in module.nodes.items():
+        out.print(f"{module.name} on {node}", style="bold", markup=False)
+        for key, value in here.model_dump(mode="json", exclude_none=True).items():
+            if value not in ({}, [], ""):
+                out.print(f"  {key:<18} {value}", markup=False, soft_wrap=True)

@@ -1,0 +1,10 @@
+//! Two replicator processes over loopback: roles, sessions, resynchronisation, hostile peers, crashes at step boundaries.
+//!
+//! Needs root and /dev/fuse. Every mirror has its own directories below /var/tmp.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod cluster;
+mod hostile;
+mod session;
+mod tree;

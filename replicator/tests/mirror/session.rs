@@ -1,0 +1,228 @@
+//! Roles and sessions from the first start to a swap.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::tree;
+
+#[test]
+fn a_first_copy_then_live_writes() {
+    let mut cluster = Cluster::new(&json!({}));
+    std::fs::create_dir(cluster.n1.data.join("before")).unwrap();
+    std::fs::write(cluster.n1.data.join("before/file"), vec![7; 300_000]).unwrap();
+    cluster.n1.start();
+    cluster.n2.start();
+    cluster.n1.call("promote", json!({"force": true}));
+    cluster.n1.event("waiting");
+    cluster.n1.call("grant", json!({}));
+    cluster.n2.call("connect", json!({}));
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+
+    let mut file = File::create(cluster.n1.data.join("after")).unwrap();
+    file.write_all(b"committed").unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(
+        std::fs::read(cluster.n2.data.join("after")).unwrap(),
+        b"committed"
+    );
+    file.write_all_at(b"C", 0).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(
+        std::fs::read(cluster.n2.data.join("after")).unwrap(),
+        b"Committed"
+    );
+    drop(file);
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+    let lineage = cluster
+        .n2
+        .until("clean", |status| status["lineage"]["clean"] == true);
+    assert_eq!(
+        lineage["lineage"]["generation"],
+        cluster.n1.status()["lineage"]["generation"]
+    );
+}
+
+/// Writes and commits one file; returns when the commit is acknowledged.
+fn commit(cluster: &Cluster, name: &str) {
+    let mut file = File::create(cluster.n1.data.join(name)).unwrap();
+    file.write_all(name.as_bytes()).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_swap_needs_no_comparison_and_no_generation() {
+    let mut cluster = Cluster::live(&json!({}));
+    commit(&cluster, "one");
+    let generation = cluster.n1.status()["lineage"]["generation"].clone();
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    cluster.n2.call("promote", json!({"handover": true}));
+    std::fs::write(
+        cluster.n2.data.join("two"),
+        "written before the peer connected",
+    )
+    .unwrap();
+    std::fs::rename(cluster.n2.data.join("one"), cluster.n2.data.join("renamed")).unwrap();
+    cluster.n1.call("connect", json!({}));
+    cluster.n2.until_link("live");
+    let status = cluster.n1.until_link("live");
+    assert_eq!(status["lineage"]["generation"], generation);
+    assert!(
+        !cluster.n1.log().contains("Inconsistent"),
+        "the trees were compared"
+    );
+    let file = File::create(cluster.n2.data.join("three")).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    assert!(cluster.n1.data.join("three").exists());
+    cluster.n2.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn commits_wait_for_a_lost_secondary_until_granted() {
+    let mut cluster = Cluster::live(&json!({"peer_timeout_ms": 500}));
+    commit(&cluster, "one");
+    cluster.n1.status();
+    cluster.n2.signal(rustix::process::Signal::STOP);
+    let path = cluster.n1.data.join("two");
+    let writer = std::thread::spawn(move || {
+        let mut file = File::create(path).unwrap();
+        file.write_all(b"two").unwrap();
+        file.sync_all().unwrap();
+    });
+    let waiting = cluster.n1.event("waiting");
+    let status = cluster
+        .n1
+        .until("waiting", |status| status["commits"] == "waiting");
+    assert!(
+        waiting["reason"].as_str().unwrap().contains("n2") && !writer.is_finished(),
+        "{status}"
+    );
+    let before = status["lineage"]["generation"].clone();
+    cluster.n1.call("grant", json!({}));
+    writer.join().unwrap();
+    let lineage = cluster.n1.status()["lineage"].clone();
+    assert_eq!(lineage["peer_generation"], before);
+    assert_ne!(lineage["generation"], before);
+    // What the secondary has is older, and it does not know it yet: the next session compares.
+    cluster.n2.signal(rustix::process::Signal::CONT);
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn a_short_loss_is_resumed_without_comparison() {
+    let mut cluster = Cluster::live(&json!({"peer_timeout_ms": 500}));
+    let marks = cluster.n2.log().matches("Inconsistent").count();
+    for round in 0..3 {
+        commit(&cluster, &format!("before {round}"));
+        cluster.n2.signal(rustix::process::Signal::STOP);
+        cluster.n1.event("waiting");
+        let path = cluster.n1.data.join(format!("during {round}"));
+        let writer = std::thread::spawn(move || {
+            let mut file = File::create(path).unwrap();
+            file.write_all(&[3; 100_000]).unwrap();
+            file.sync_all().unwrap();
+        });
+        cluster.n2.signal(rustix::process::Signal::CONT);
+        writer.join().unwrap();
+        cluster.n2.until_link("live");
+    }
+    assert_eq!(cluster.n2.log().matches("Inconsistent").count(), marks);
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn a_killed_secondary_is_brought_up_again() {
+    let mut cluster = Cluster::live(&json!({}));
+    commit(&cluster, "one");
+    cluster.n2.kill();
+    cluster.n1.event("waiting");
+    cluster.n1.call("grant", json!({}));
+    commit(&cluster, "two");
+    cluster.n2.start();
+    assert_eq!(cluster.n2.status()["lineage"]["data_state"], "UpToDate");
+    cluster.n2.call("connect", json!({}));
+    cluster.n2.until_link("live");
+    commit(&cluster, "three");
+    cluster.n1.call("stop", json!({}));
+    cluster.n1.wait();
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn a_killed_primary_is_overtaken_and_returns_as_secondary() {
+    let mut cluster = Cluster::live(&json!({}));
+    commit(&cluster, "acknowledged");
+    cluster.n1.kill();
+    cluster.n2.call("promote", json!({}));
+    cluster.n2.call("grant", json!({}));
+    assert_eq!(
+        std::fs::read(cluster.n2.data.join("acknowledged")).unwrap(),
+        b"acknowledged"
+    );
+    std::fs::write(cluster.n2.data.join("later"), "later").unwrap();
+    cluster.n1.start();
+    assert_eq!(cluster.n1.status()["directories"][0]["fenced"], true);
+    cluster.n1.call("connect", json!({}));
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+    cluster.n2.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn nodes_that_wrote_apart_refuse_each_other() {
+    let mut cluster = Cluster::live(&json!({}));
+    cluster.n2.call("disconnect", json!({}));
+    cluster.n1.event("waiting");
+    cluster.n1.call("grant", json!({}));
+    std::fs::write(cluster.n1.data.join("only here"), "1").unwrap();
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    cluster.n2.call("promote", json!({}));
+    cluster.n2.call("grant", json!({}));
+    std::fs::write(cluster.n2.data.join("only there"), "2").unwrap();
+    cluster.n1.call("connect", json!({}));
+    let status = cluster.n1.until("refused", |status| {
+        status["link_reason"]
+            .as_str()
+            .unwrap()
+            .contains("split brain")
+    });
+    assert_eq!(status["lineage"]["data_state"], "UpToDate");
+    assert!(
+        cluster.n1.data.join("only here").exists() && !cluster.n1.data.join("only there").exists()
+    );
+    cluster.n1.call("connect", json!({"discard": true}));
+    cluster.n1.until_link("live");
+    cluster.n2.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+#[test]
+fn outdated_data_is_promoted_by_force_only() {
+    let mut cluster = Cluster::live(&json!({}));
+    cluster.n2.call("disconnect", json!({}));
+    cluster
+        .n2
+        .call("outdate", json!({"by": "00000000000000aa"}));
+    let answer = cluster.n2.ask("promote", json!({}));
+    assert!(
+        answer["refusal"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("--force"),
+        "{answer}"
+    );
+    cluster.n2.call("promote", json!({"force": true}));
+    assert_eq!(cluster.n2.status()["lineage"]["data_state"], "UpToDate");
+}

@@ -1,0 +1,137 @@
+"""What must hold after every event, and at the end.
+
+- An acknowledged commit is on whoever becomes primary, unless the operator ordered the promotion or
+  the commit was acknowledged alone behind a full partition that has lasted since.
+- While a heartbeat network connects the two agents, at most one node acknowledges commits alone, and
+  at most one holds the virtual IP; after a partition ends, they have a moment to sort it out.
+"""
+
+from dataclasses import dataclass, field
+
+from host_model import Host
+from mirror_world import HOSTS, NETWORKS, Networks, World, other
+from telamon.mirror.lineage import DataState, Relation, compare
+from telamon.mirror.report import CommitState
+from telamon.mirror.role_action import Promote
+
+CONNECTED_MS = 6_000
+"""A connection that has lasted so long was time enough to hear each other, and for one to give up:
+the loss time, a lost heartbeat or two, and the forced steps."""
+
+
+class Broken(AssertionError):
+    """A guarantee does not hold."""
+
+
+@dataclass
+class Acknowledged:
+    """A commit that a client was told of."""
+
+    number: int
+    host: str
+    alone: bool
+    at_ms: int
+
+
+@dataclass
+class Oracle:
+    """Watches two hosts."""
+
+    world: World
+    networks: Networks
+    hosts: dict[str, Host] = field(default_factory=dict)
+    acknowledged: dict[int, Acknowledged] = field(default_factory=dict)
+    connected_since_ms: int | None = None
+    given_up: set[int] = field(default_factory=set)
+    """Commits which an operator's decision, or a partition, may cost."""
+    promotions: int = 0
+    grants: int = 0
+
+    def acknowledge(self, host: str, number: int, alone: bool) -> None:
+        self.acknowledged[number] = Acknowledged(number, host, alone, self.world.now_ms)
+        peer = self.hosts[other(host)]
+        if alone and self._is_connected_for_long() and self._acknowledges_alone(peer):
+            raise Broken(f"both nodes acknowledge alone (commit {number} on {host})")
+
+    def promoted(self, host: str, operation: Promote, was_ordered: bool) -> None:
+        """A promotion took effect: is every acknowledged commit there?"""
+        self.promotions += 1
+        content = self.hosts[host].disk.content
+        missing = [
+            commit
+            for number, commit in self.acknowledged.items()
+            if number not in content and number not in self.given_up
+        ]
+        if was_ordered or operation.force:
+            self.given_up |= {commit.number for commit in missing}
+            return
+        for commit in missing:
+            if not self._is_behind_partition(commit, host):
+                raise Broken(
+                    f"{host} was promoted without commit {commit.number}, acknowledged on "
+                    f"{commit.host} at {commit.at_ms / 1000:.3f} {'alone' if commit.alone else ''}"
+                )
+            self.given_up.add(commit.number)
+
+    def _is_behind_partition(self, commit: Acknowledged, host: str) -> bool:
+        """Both nodes lived and were cut off from each other from before the commit until now: without
+        an arbiter each may go on alone. A node that was down or began later has no such excuse,
+        unless it had gone alone before, so that the lineages are split already. Once the split was
+        seen, the losing side is marked Outdated, and kept."""
+        agent = self.hosts[host].agent
+        ours, theirs = (self.hosts[name].disk.lineage for name in (host, other(host)))
+        if not commit.alone or commit.host == host or agent is None:
+            return False
+        is_split = compare(ours, theirs).relation is Relation.SPLIT_BRAIN
+        if is_split and theirs.data_state is DataState.OUTDATED:
+            return True
+        lived_through = agent.born_ms < commit.at_ms
+        return (is_split or lived_through) and not self._were_connected_since(commit.at_ms)
+
+    def granted(self, host: str) -> None:
+        self.grants += 1
+        peer = self.hosts[other(host)]
+        if self._is_connected_for_long() and self._acknowledges_alone(peer):
+            raise Broken(f"{host} goes alone while {peer.name} is alone already")
+
+    def look(self) -> None:
+        """After every event."""
+        now_ms = self.world.now_ms
+        if self._connected():
+            if self.connected_since_ms is None:
+                self.connected_since_ms = now_ms
+        else:
+            if self.connected_since_ms is not None:
+                self._last_connection = (self.connected_since_ms, now_ms)
+            self.connected_since_ms = None
+        if self._is_connected_for_long() and all(h.holds_addresses for h in self.hosts.values()):
+            raise Broken("both nodes hold the virtual IP")
+
+    def _connected(self) -> bool:
+        for host in self.hosts.values():
+            if host.agent is None or host.agent.is_paused:
+                return False
+        return any(
+            all(self.networks.carries(network, host) for host in HOSTS) for network in NETWORKS
+        )
+
+    def _is_connected_for_long(self) -> bool:
+        since_ms = self.connected_since_ms
+        return since_ms is not None and self.world.now_ms - since_ms >= CONNECTED_MS
+
+    def _were_connected_since(self, at_ms: int) -> bool:
+        """Whether the nodes could have heard each other after that time."""
+        return (
+            self.connected_since_ms is not None
+            and self.world.now_ms - max(self.connected_since_ms, at_ms) >= CONNECTED_MS
+        ) or self._longest_connection_since(at_ms) >= CONNECTED_MS
+
+    _last_connection: tuple[int, int] = (0, 0)
+
+    def _longest_connection_since(self, at_ms: int) -> int:
+        begin_ms, end_ms = self._last_connection
+        return end_ms - max(begin_ms, at_ms)
+
+    @staticmethod
+    def _acknowledges_alone(host: Host) -> bool:
+        return host.replicator is not None and host.replicator.commits is CommitState.ALONE
