@@ -79,6 +79,9 @@ impl Module {
         node: &Arc<Node>,
         urgency: Urgency,
     ) -> Result<bool, Errno> {
+        if lock(&node.pending).needs_protection() {
+            self.protect(store, node)?;
+        }
         let (ranges, is_mapped, is_resized) = {
             let mut pending = lock(&node.pending);
             let is_resized = std::mem::take(&mut pending.is_resized);
@@ -120,6 +123,20 @@ impl Module {
             }
         }
         Ok(!pending.ranges.is_empty())
+    }
+
+    /// Writes everything out, so that from now on each first store into a page makes an event. What was stored before is among the
+    /// pending ranges after it: the page's mapping was told, or its becoming dirty.
+    fn protect(&self, store: &Store, node: &Arc<Node>) -> Result<(), Errno> {
+        let exposures = lock(&node.pending).exposures;
+        let written_out =
+            Module::content(store, node).and_then(|file| sys::write_out(file.as_fd(), 0, u64::MAX));
+        self.check(store, written_out)?;
+        self.drain();
+        let mut pending = lock(&node.pending);
+        // A write that came meanwhile may be of before or of after: the next time tells.
+        pending.is_protected = pending.exposures == exposures;
+        Ok(())
     }
 
     fn ship_ranges(
