@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import database, store
+from bench import capture, database, farm_filter, store
 from bench.figure import Figure, table
 from telamon.errors import TelamonError
 
@@ -25,6 +25,9 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "pgbench": database.pgbench,
     "buffered": store.buffered,
     "metadata": store.metadata,
+    "captured_write": capture.captured_write,
+    "farm_filter": farm_filter.decisions,
+    "farm_table_switch": farm_filter.table_switch,
 }
 
 

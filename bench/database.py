@@ -17,7 +17,7 @@ from telamon.lab.database import (
     prepare,
 )
 from telamon.lab.lab import Lab
-from telamon.lab.mirror import PRIM, SECOND, MirrorInLab
+from telamon.lab.mirror import MirrorInLab
 
 _ROUNDS = 5
 _ROUND_S = 8
@@ -33,8 +33,7 @@ def pgbench() -> Iterator[Figure]:
         for host in (PRIMARY, SECONDARY, PLAIN):
             prepare(lab.host(host))
         mirror.install(MODULE)
-        mirror.order("prim", PRIMARY)
-        mirror.await_states(START_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        mirror.begin(PRIMARY, START_TIMEOUT_S)
         lab.host(PLAIN).run([MODULE / "scripts" / "start"])
         addresses = {PRIMARY: VIRTUAL_IP, PLAIN: _address(lab, PLAIN)}
         for host, address in addresses.items():

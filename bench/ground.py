@@ -17,7 +17,7 @@ import yaml
 
 from telamon.lab.host import RunningHost
 from telamon.lab.lab import Lab
-from telamon.lab.mirror import ALONE, PRIM, SECOND, MirrorInLab
+from telamon.lab.mirror import ALONE, MirrorInLab
 
 LAB = """\
 networks:
@@ -73,8 +73,7 @@ def mirrored_lab(acknowledge: str = "disk", is_alone: bool = False) -> Iterator[
         for node in (PRIMARY, SECONDARY):
             lab.host(node).run(["mkdir", _MIRRORED])
         mirror.install(_write_module(lab, acknowledge))
-        mirror.order("prim", PRIMARY)
-        mirror.await_states(START_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        mirror.begin(PRIMARY, START_TIMEOUT_S)
         mirror.await_in_step(START_TIMEOUT_S)
         if is_alone:
             mirror.order("stop", SECONDARY, "--node", SECONDARY)
@@ -105,7 +104,7 @@ def interleaved_p50_us(
 
 def _write_module(lab: Lab, acknowledge: str) -> Path:
     """A module without an application; returns its directory in the first node."""
-    directory = Path("/tmp/bench")
+    directory = Path("/run/bench")
     module = {
         "module": _MODULE,
         "kind": "mirror",

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,38 +17,36 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(word) for word in command], check=True, timeout=60)
 
 
+@contextmanager
+def mounted(at: Path, *arguments: str | Path) -> Iterator[Path]:
+    """Mounts at a directory of its own; `arguments` are those of mount(8) before it."""
+    at.mkdir()
+    run("mount", *arguments, at)
+    try:
+        yield at
+    finally:
+        run("umount", at)
+
+
 @pytest.fixture(scope="session")
 def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.mktemp("ext4")
-    memory, mounted = base / "memory", base / "mounted"
-    memory.mkdir()
-    mounted.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=640M", "tmpfs", memory)
-    try:
+    with mounted(base / "memory", "-t", "tmpfs", "-o", "size=640M", "tmpfs") as memory:
         image = memory / "image"
         with image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
         run("mkfs.ext4", "-q", "-F", image)
-        run("mount", "-o", "loop", image, mounted)
-        try:
-            yield mounted
-        finally:
-            run("umount", mounted)
-    finally:
-        run("umount", memory)
+        with mounted(base / "disk", "-o", "loop", image) as disk:
+            yield disk
 
 
 @pytest.fixture(scope="session")
 def pins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The place of the modules' pins, on a bpffs that nobody else uses."""
-    root = tmp_path_factory.mktemp("bpffs")
-    run("mount", "-t", "bpf", "bpf", root)
-    try:
+    with mounted(tmp_path_factory.mktemp("bpffs") / "fs", "-t", "bpf", "bpf") as root:
         place = root / "telamon"
         place.mkdir()
         yield place
-    finally:
-        run("umount", root)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.bpf.conftest import run
+from tests.bpf.conftest import mounted, run
 from tests.bpf.watcher import Inode, Kind, Watcher, check, new_file
 from tests.bpf.writes import (
     ASYNCHRONOUS,
@@ -68,27 +68,16 @@ def mount(
     if shutil.which(f"mkfs.{request.param}") is None:
         pytest.skip(f"mkfs.{request.param} is not installed")
     base = tmp_path_factory.mktemp(request.param)
-    memory, disk, served = base / "memory", base / "disk", base / "served"
-    for directory in (memory, disk, served):
-        directory.mkdir()
-    mounted: list[Path] = []
-    try:
-        run("mount", "-t", "tmpfs", "tmpfs", memory)
-        mounted.append(memory)
+    with mounted(base / "memory", "-t", "tmpfs", "tmpfs") as memory:
         with (memory / "image").open("wb") as image:
             image.truncate(400 << 20)
         run(f"mkfs.{request.param}", "-q", memory / "image")
-        run("mount", "-o", "loop", memory / "image", disk)
-        mounted.append(disk)
-        for name in ("lower", "upper", "work"):
-            (disk / name).mkdir()
-        layers = f"lowerdir={disk}/lower,upperdir={disk}/upper,workdir={disk}/work"
-        run("mount", "-t", "overlay", "-o", layers, "overlay", served)
-        mounted.append(served)
-        yield Mount(served, disk / "upper")
-    finally:
-        for place in reversed(mounted):
-            run("umount", place)
+        with mounted(base / "disk", "-o", "loop", memory / "image") as disk:
+            for name in ("lower", "upper", "work"):
+                (disk / name).mkdir()
+            layers = f"lowerdir={disk}/lower,upperdir={disk}/upper,workdir={disk}/work"
+            with mounted(base / "served", "-t", "overlay", "-o", layers, "overlay") as served:
+                yield Mount(served, disk / "upper")
 
 
 @pytest.fixture

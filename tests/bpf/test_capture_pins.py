@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.bpf.conftest import run
 from tests.bpf.watcher import Inode, Watcher
 
 from telamon.bpf.capture import BackEnd, CaptureSet
@@ -132,3 +133,14 @@ def test_misses_of_idle_programs_are_none(ext4: Path, pins: Path) -> None:
     capture.ensure([ext4])
     assert capture.recursion_misses() == 0
     capture.remove()
+
+
+def test_bpffs_is_mounted_where_it_is_missing(ext4: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bpffs"
+    root.mkdir()
+    capture = CaptureSet("unmounted", root / "telamon")
+    try:
+        assert capture.ensure([ext4]).back_end is BackEnd.TP_BTF
+        capture.remove()
+    finally:
+        run("umount", root)

@@ -1,5 +1,6 @@
 """Network namespaces on one bridge, for the packet tests; `close` removes all that was made."""
 
+import itertools
 import os
 import subprocess
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ class Segment:
     names: Sequence[str]
     hosts: dict[str, Host] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
+    _number: int = field(default_factory=itertools.count().__next__)
 
     def __enter__(self) -> Self:
         try:
@@ -74,7 +76,7 @@ class Segment:
             host.run("ip", "address", "add", f"fd00:9::{number:x}/64", "dev", "eth0", "nodad")
 
     def _namespace(self, name: str) -> Host:
-        host = Host(f"farm-{os.getpid()}-{name}")
+        host = Host(f"farm-{os.getpid()}-{self._number}-{name}")
         run("ip", "netns", "add", host.namespace)
         self._made.append(host.namespace)
         return host

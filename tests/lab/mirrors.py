@@ -8,7 +8,7 @@ import yaml
 
 from telamon.lab.host import RunningHost
 from telamon.lab.lab import Lab
-from telamon.lab.mirror import PRIM, SECOND, MirrorInLab
+from telamon.lab.mirror import MirrorInLab
 from telamon.lab.oracles.tree import describe
 
 MODULE = "files"
@@ -21,7 +21,7 @@ def make_module(
     host: RunningHost, directories: Sequence[str] = (DIRECTORY,), **replicate: object
 ) -> Path:
     """Writes a module without an application; returns its directory in the host."""
-    source = Path("/tmp/module")
+    source = Path("/run/module")
     module = {
         "module": MODULE,
         "kind": "mirror",
@@ -52,8 +52,7 @@ def mirrored(name: str, lab_file: str, **replicate: object) -> Iterator[MirrorIn
     """A lab whose n1 is primary of a mirrored directory, with n2 in step."""
     with Lab.up(name, lab_file) as lab:
         mirror = installed(lab, **replicate)
-        mirror.order("prim", "n1")
-        mirror.await_states(START_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        mirror.begin("n1", START_TIMEOUT_S)
         mirror.await_in_step(START_TIMEOUT_S)
         yield mirror
 

@@ -14,7 +14,7 @@ from mirrors import START_TIMEOUT_S, STEP_TIMEOUT_S, assert_equal_trees
 from telamon.lab import database
 from telamon.lab.demo.clients import Clients, fill_database, running
 from telamon.lab.lab import Lab
-from telamon.lab.mirror import PRIM, SECOND, MirrorInLab
+from telamon.lab.mirror import MirrorInLab
 from telamon.lab.oracles import commits
 from telamon.lab.spec import DEFAULT
 
@@ -29,8 +29,7 @@ def mirror(lab_name: str) -> Iterator[MirrorInLab]:
         for node in lab.spec.nodes:
             database.prepare(lab.host(node.name))
         made.install(database.MODULE)
-        made.order("prim", "n1")
-        made.await_states(START_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        made.begin("n1", START_TIMEOUT_S)
         database.admit_clients(lab.host("n1"))
         yield made
 

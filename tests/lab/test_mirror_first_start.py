@@ -33,8 +33,7 @@ def test_both_wait_until_the_operator_decides(lab_name: str) -> None:
 def test_the_secondary_is_read_only_and_the_primary_has_the_address(lab_name: str) -> None:
     with Lab.up(lab_name, DEFAULT) as lab:
         mirror = installed(lab)
-        mirror.order("prim", "n1")
-        mirror.await_states(START_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        mirror.begin("n1", START_TIMEOUT_S)
         with pytest.raises(RefusedError, match=READ_ONLY):
             lab.host("n2").run(["touch", f"{DIRECTORY}/x"])
         lab.host("n1").run(["touch", f"{DIRECTORY}/x"])

@@ -70,6 +70,7 @@ class MirrorModule:
         boot_id: int,
         tick_s: float,
         send_heartbeat_soon: Callable[[], None],
+        peer_is_lost: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._parts = parts(self._take)
@@ -77,6 +78,7 @@ class MirrorModule:
         self._boot_id = boot_id
         self._tick_s = tick_s
         self._send_heartbeat_soon = send_heartbeat_soon
+        self._peer_is_lost = peer_is_lost
         self._state: RoleState = role.initial(settings)
         self._view = View()
         self._announced: set[View] = set()
@@ -151,8 +153,10 @@ class MirrorModule:
         is_stop = self._view.state is ModuleState.STOP
         return self._has_begun.is_set() and is_stop and not self._running
 
-    def payload(self) -> bytes:
-        """This node's report, for a heartbeat."""
+    def payload(self) -> bytes | None:
+        """This node's report, for a heartbeat; None before it is known what runs here."""
+        if not self._has_begun.is_set():
+            return None
         return REPORT.dump_json(role.report(self._state))
 
     def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
@@ -215,6 +219,9 @@ class MirrorModule:
     def _take_first(self, found: AgentStarted) -> None:
         self._step(found)
         self._has_begun.set()
+        if self._peer_is_lost():
+            # It was lost before this module came, so nobody will tell it.
+            self._step(PeerLost())
 
     def _take(self, event: Event) -> None:
         # What the replicator says before the machine was told of its existence is in what is found.

@@ -24,6 +24,7 @@ from telamon.cluster.config import Cluster
 from telamon.cluster.credentials import read_identity, read_secret
 from telamon.cluster.heartbeat import Heartbeat, Keys
 from telamon.cluster.loading import load_cluster
+from telamon.cluster.membership import Standing
 from telamon.errors import InvalidError, NotFoundError, RefusedError
 from telamon.mirror.role_event import CommandKind
 from telamon.module.config import AnyModule
@@ -97,9 +98,9 @@ class Node:
     def payloads(self, receiver: str) -> tuple[tuple[str, bytes], ...]:
         """The reports for one peer: of the modules it shares with this node."""
         return tuple(
-            (name, module.payload())
+            (name, payload)
             for name, module in self._modules.items()
-            if receiver == module.peer
+            if receiver == module.peer and (payload := module.payload()) is not None
         )
 
     def peer_heard(self, node: str) -> None:
@@ -225,6 +226,7 @@ class Node:
 
     def _begin(self, name: str, configured: ConfiguredMirror) -> None:
         assert self._group is not None, "modules begin while the node runs"
+        peer = configured.peer_of(self.name)
         module = MirrorModule(
             settings_of(configured, self.cluster, self.name),
             functools.partial(
@@ -233,6 +235,7 @@ class Node:
             boot_id=self._boot_id,
             tick_s=self.cluster.heartbeat.interval.seconds,
             send_heartbeat_soon=self.heartbeats.send_soon,
+            peer_is_lost=lambda: self.heartbeats.standing(peer) is Standing.LOST,
         )
         self._modules[name] = module
         self._tasks[name] = self._group.create_task(module.run(), name=f"module {name}")

@@ -90,9 +90,9 @@ class Peers:
                 reasons.append(f"{address}: no answer within {CONNECT_LIMIT_S:g} s")
             except httpx.HTTPError as error:
                 raise UnreachableError(
-                    f"node {node} broke off the answer to {method} {path} ({type(error).__name__} "
-                    f"{error}); "
-                    "what it did is not known: see `telamon status`"
+                    f"node {node} broke off the answer to {method} {path} "
+                    f"({error or type(error).__name__}); what it did is not known: see `telamon "
+                    "status`"
                 ) from error
         raise UnreachableError(
             f"node {node} does not answer ({'; '.join(reasons) or 'no common network'}); "

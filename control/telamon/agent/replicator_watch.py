@@ -1,9 +1,9 @@
 """What is known of a module's replicator, kept fresh, and its death or silence noticed.
 
 Invariants: facts reach the sink in the order in which they were true; an end that nobody ordered is
-reported once; a process that answers nothing for `WATCHDOG_S` is killed by its id, because a hung
-primary is worse than a dead one. `status` is asked once a second and after every event, so that no
-fact has two sources.
+reported once; a process that answers several questions in a row not at all is killed by its id,
+because a hung primary is worse than a dead one. `status` is asked once a second and after every
+event, so that no fact has two sources.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from telamon.agent.clock import boottime_ms
 from telamon.agent.events import EventLog
 from telamon.agent.models import Severity
 from telamon.errors import TelamonError
@@ -37,7 +36,8 @@ from telamon.replication.messages import (
 from telamon.replication.process import ReplicatorProcess
 
 POLL_S = 1.0
-WATCHDOG_S = 5.0
+ASK_LIMIT_S = 2.0
+UNANSWERED_LIMIT = 3
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class ReplicatorWatch:
         self._worth_a_look = asyncio.Event()
         self._may_run = asyncio.Event()
         self._asking = asyncio.Lock()
-        self._silent_since_ms: int | None = None
+        self._unanswered = 0
         self.process = process
         self.client = ReplicatorClient(process.control_socket, module, self)
         self.status: ReplicatorStatus | None = None
@@ -151,7 +151,7 @@ class ReplicatorWatch:
         self._worth_a_look.set()
 
     async def _ask(self) -> ReplicatorFacts:
-        status = await self.client.status()
+        status = await self.client.status(ASK_LIMIT_S)
         self.status = status
         return facts_of(status)
 
@@ -162,29 +162,28 @@ class ReplicatorWatch:
                     await self._worth_a_look.wait()
             self._worth_a_look.clear()
             if self._facts is None or self.is_end_expected:
-                self._silent_since_ms = None
+                self._unanswered = 0
                 continue
             try:
                 await self.refresh()
-                self._silent_since_ms = None
+                self._unanswered = 0
             except TelamonError as error:
                 log.info("%s", error)
                 await self._judge_silence()
 
     async def _judge_silence(self) -> None:
-        # Asked first, judged after: time in which this agent itself was stopped counts for nothing.
-        now_ms = boottime_ms()
-        if self._silent_since_ms is None:
-            self._silent_since_ms = now_ms
-        silent_s = (now_ms - self._silent_since_ms) / 1000
-        if silent_s < WATCHDOG_S or self.process.running_pid() is None:
+        # Several asks, because one may fail for a pause of this agent in its midst.
+        self._unanswered += 1
+        if self._unanswered < UNANSWERED_LIMIT or self.process.running_pid() is None:
             return
+        self._unanswered = 0
         self._events.append(
-            f"the replicator answered nothing for {silent_s:.1f} s and is killed",
+            f"the replicator answered none of {UNANSWERED_LIMIT} questions within {ASK_LIMIT_S:g} "
+            "s "
+            "each and is killed",
             module=self._module,
             severity=Severity.ERROR,
         )
-        self._silent_since_ms = None
         try:
             await self.process.kill()
         except TelamonError as error:

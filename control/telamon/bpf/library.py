@@ -60,6 +60,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_link_create": (_int, (_int, _int, _int, _pointer)),
     "bpf_link_update": (_int, (_int, _int, _pointer)),
     "bpf_link_detach": (_int, (_int,)),
+    "bpf_prog_load": (_int, (_int, _text, _text, _pointer, _size, _pointer)),
     "bpf_prog_test_run_opts": (_int, (_int, _pointer)),
     "bpf_obj_pin": (_int, (_int, _text)),
     "bpf_obj_get": (_int, (_text,)),

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from telamon.bpf import library
 from telamon.bpf.handle import Handle
 
+_BPF_PROG_TYPE_XDP = 6
+_INSTRUCTION_BYTES = 8
+
 # A program may grow a packet by its headroom; XDP's is 256 bytes.
 _OUTPUT_SLACK_BYTES = 512
 
@@ -90,3 +93,18 @@ class Program(Handle):
             attempt=f"asking about {self.label}",
         )
         return int(info.recursion_misses)
+
+
+def assemble_xdp(name: str, instructions: bytes) -> Program:
+    """An XDP program from its instructions: for probes and measurements of a few of them."""
+    descriptor = library.call(
+        "bpf_prog_load",
+        _BPF_PROG_TYPE_XDP,
+        name.encode(),
+        b"GPL",
+        instructions,
+        len(instructions) // _INSTRUCTION_BYTES,
+        None,
+        attempt=f"loading {name}",
+    )
+    return Program(descriptor, name)

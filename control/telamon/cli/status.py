@@ -8,6 +8,7 @@ import typer
 from telamon.agent.models import HeartbeatState, ModuleNodeStatus, NodeStatus, Status
 from telamon.cli.options import Json, agent_of
 from telamon.cli.output import show
+from telamon.cli.waiting import RUNS_APPLICATION
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +121,8 @@ def _link(here: ModuleNodeStatus) -> str:
         rate = _bytes(here.resync.rate_bytes_per_s)
         left = "" if here.resync.remaining_s is None else f", {_span(here.resync.remaining_s)} left"
         return f"resync {percent}% ({rate}/s{left})"
-    capture = f" ({here.capture})" if here.capture == "relay" else ""
+    is_relayed = here.capture == "relay" and here.state in RUNS_APPLICATION
+    capture = " (relay)" if is_relayed else ""
     return f"{here.link or ''}{capture}"
 
 
@@ -130,8 +132,12 @@ def _lag(here: ModuleNodeStatus) -> str:
 
 def _commit(here: ModuleNodeStatus) -> str:
     latency = here.commit_latency_us
-    if latency is None or not latency.last:
-        return "" if here.commits != "waiting" else "[bold red]waiting[/]"
+    if latency is None or here.state not in RUNS_APPLICATION:
+        return ""
+    if here.commits == "waiting":
+        return "[bold red]waiting[/]"
+    if not latency.last:
+        return ""
     return f"{latency.last} µs"
 
 

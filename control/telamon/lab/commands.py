@@ -63,8 +63,8 @@ def execute_command(
 ) -> None:
     """Run a command in a host: with these streams, this terminal, and its exit status.
 
-    The host has its own /tmp, /run and /etc/telamon. 127: no such command; 128 + n: ended by
-    signal n.
+    The host has its own /run and /etc/telamon; /tmp is the machine's. 127: no such command;
+    128 + n: ended by signal n.
     """
     raise typer.Exit(execute(Lab(name).host(host), command))
 

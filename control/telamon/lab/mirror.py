@@ -19,6 +19,8 @@ from telamon.lab.oracles.exclude import Excludes
 from telamon.lab.oracles.tree import Difference, compare
 
 _POLL_S = 0.1
+# The modification time of a file that stays open follows a second after its last change.
+_QUIET_S = 1.5
 
 PRIM = "PRIM"
 SECOND = "SECOND"
@@ -41,6 +43,14 @@ class MirrorInLab:
     def install(self, source: Path) -> None:
         """Installs the module on the cluster from a directory of the machine."""
         self._telamon(self.lab.spec.nodes[0].name, "module", "install", str(source))
+
+    def begin(self, primary: str, timeout_s: float) -> None:
+        """The first start: both nodes wait until the operator names the one with the good data."""
+        self.order("start", primary)
+        self.await_states(timeout_s, ready=False, **{one.name: WAIT for one in self.lab.spec.nodes})
+        self.order("prim", primary)
+        followers = {one.name: SECOND for one in self.lab.spec.nodes if one.name != primary}
+        self.await_states(timeout_s, **{primary: PRIM}, **followers)
 
     def order(self, action: str, node: str, *words: str) -> None:
         """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""
@@ -88,11 +98,19 @@ class MirrorInLab:
         self._await(timeout_s, says_it, f"saying {word!r} on {node}")
 
     def await_in_step(self, timeout_s: float) -> None:
-        """Waits until the secondary has everything: the link is live and nothing is on its way."""
+        """Waits until the secondary has everything of an application that holds still: the link is
+        live and nothing has been on its way for a while.
+        """
+        quiet_since: float | None = None
 
         def is_in_step(now: _Nodes) -> bool:
+            nonlocal quiet_since
             primaries = [one for one in now.values() if one.state == PRIM]
-            return len(primaries) == 1 and primaries[0].link == "live" and _is_shipped(primaries[0])
+            if len(primaries) != 1 or not _is_shipped(primaries[0]):
+                quiet_since = None
+                return False
+            quiet_since = quiet_since or time.monotonic()
+            return time.monotonic() - quiet_since >= _QUIET_S
 
         self._await(timeout_s, is_in_step, "in step")
 
@@ -141,7 +159,8 @@ class MirrorInLab:
 
 
 def _is_shipped(status: ModuleNodeStatus) -> bool:
-    return status.lag is not None and status.lag.bytes == 0 and status.lag.records == 0
+    lag = status.lag
+    return status.link == "live" and lag is not None and lag.bytes == 0 and lag.records == 0
 
 
 def _seen(now: _Nodes) -> str:

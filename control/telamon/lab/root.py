@@ -1,10 +1,11 @@
 """What a host sees as its file system.
 
 The root is a small tmpfs that shows the machine's directories, except where a host must differ:
-/proc, /sys, /run, /tmp, /var/log and /dev/shm are its own, and /etc/telamon, /var/lib/telamon and
+/proc, /sys, /run, /var/log and /dev/shm are its own, and /etc/telamon, /var/lib/telamon and
 the data directories lie on the host's own disk, an ext4 that is also visible as a whole at /disk.
 What is mounted over a data directory (the replicated view, the fence) does not hide the same
-directory below /disk.
+directory below /disk. /tmp is the machine's: scripts hand files to a host and take its results
+there.
 
 Runs inside the host's new mount namespace; the machine's own tree is never changed, not even where
 a data directory does not exist on the machine.
@@ -21,7 +22,8 @@ from telamon.lab import kernel
 DISK = Path("/disk")
 CONFIGURATION = Path("/etc/telamon")
 STATE = Path("/var/lib/telamon")
-_OWN = frozenset({"proc", "sys", "run", "tmp", "disk", "lost+found"})
+_OWN = frozenset({"proc", "sys", "run", "disk", "lost+found"})
+_SPARE = ".spare"  # a mount point for the time of building
 
 
 def make_image(image: Path, disk_bytes: int) -> None:
@@ -51,10 +53,9 @@ def move_in(root: Path, image: Path, directories: Sequence[Path], hosts_file: st
     if (root / "etc" / "hosts").exists():
         (root / "run" / "hosts").write_text(hosts_file)
         kernel.bind(root / "run" / "hosts", root / "etc" / "hosts")
-    old = root / "tmp"
-    kernel.pivot_root(root, old)
-    kernel.detach("/tmp")
-    Path("/tmp").chmod(0o1777)
+    kernel.pivot_root(root, root / _SPARE)
+    kernel.detach(f"/{_SPARE}")
+    Path("/", _SPARE).rmdir()
 
 
 def _show_machine(root: Path) -> None:
@@ -70,7 +71,7 @@ def _show_machine(root: Path) -> None:
 
 
 def _make_own(root: Path) -> None:
-    for name in ("proc", "sys", "run", "tmp"):
+    for name in ("proc", "sys", "run", _SPARE):
         (root / name).mkdir()
     kernel.mount("proc", root / "proc", "proc")
     kernel.mount("sysfs", root / "sys", "sysfs")
@@ -111,7 +112,7 @@ def _cover(root: Path, directory: Path) -> None:
     """Lays an empty layer over `directory`: what it holds stays visible, what is written to it goes
     to memory and ends with the host.
     """
-    layer = root / "tmp"
+    layer = root / _SPARE
     kernel.mount("telamon-host", layer, "tmpfs", options="mode=0755")
     for name in ("upper", "work"):
         (layer / name).mkdir()

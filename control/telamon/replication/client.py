@@ -123,9 +123,9 @@ class ReplicatorClient:
         # in the way.
         await self._call("demote", limit_s + QUICK_S, force=force, timeout_ms=int(limit_s * 1000))
 
-    async def status(self) -> ReplicatorStatus:
+    async def status(self, limit_s: float = QUICK_S) -> ReplicatorStatus:
         """Everything the replicator says of itself; answered also while another command runs."""
-        result = await self._call("status", QUICK_S)
+        result = await self._call("status", limit_s)
         try:
             return ReplicatorStatus.model_validate(result)
         except ValidationError as error:

@@ -40,13 +40,6 @@ impl Keeper {
             self.store.save(&next)?;
             current.clone_from(&next);
             (self.told)(&next);
-            let Lineage {
-                generation,
-                data_state,
-                is_clean,
-                ..
-            } = &next;
-            tracing::info!(%generation, ?data_state, clean = is_clean, "lineage recorded");
         }
         Ok(next)
     }

@@ -126,6 +126,15 @@ impl Channel {
         self.socket.set_read_timeout(Some(timeout))
     }
 
+    /// Takes what the peer said in the same breath as the end of the handshake: it waits in the TLS state, not in the socket.
+    fn take_early(&self, plain: &mut Vec<u8>) -> Result<bool, LinkError> {
+        let mut tls = locked(&self.tls);
+        let state = tls.process_new_packets().map_err(LinkError::Tls)?;
+        plain.resize(state.plaintext_bytes_to_read(), 0);
+        tls.reader().read_exact(plain)?;
+        Ok(!plain.is_empty())
+    }
+
     /// Reads ciphertext into `raw` and appends what it says to `plain`. 0 at the end of the connection.
     fn receive(&self, raw: &mut [u8], plain: &mut Vec<u8>) -> Result<usize, LinkError> {
         let count = loop {
@@ -178,6 +187,8 @@ pub struct Inbox {
     plain: Vec<u8>,
     /// Bytes of `plain` already given out.
     taken: usize,
+    /// What came together with the end of the handshake was looked at.
+    has_begun: bool,
 }
 
 impl Default for Inbox {
@@ -186,6 +197,7 @@ impl Default for Inbox {
             raw: vec![0; READ_BYTES].into_boxed_slice(),
             plain: Vec::new(),
             taken: 0,
+            has_begun: false,
         }
     }
 }
@@ -195,6 +207,12 @@ impl Inbox {
     pub fn fill(&mut self, channel: &Channel) -> Result<(), LinkError> {
         self.plain.drain(..self.taken);
         self.taken = 0;
+        if !self.has_begun {
+            self.has_begun = true;
+            if channel.take_early(&mut self.plain)? {
+                return Ok(());
+            }
+        }
         if channel.receive(&mut self.raw, &mut self.plain)? == 0 {
             return Err(LinkError::Closed);
         }

@@ -126,7 +126,7 @@ struct Shared {
 /// A running secondary.
 pub struct Follower {
     shared: Arc<Shared>,
-    thread: JoinHandle<Option<Following>>,
+    thread: JoinHandle<Option<Box<Following>>>,
 }
 
 impl Follower {
@@ -135,7 +135,7 @@ impl Follower {
         settings: Settings,
         keeper: Arc<Keeper>,
         events: Arc<dyn Events>,
-        following: Option<Following>,
+        following: Option<Box<Following>>,
     ) -> std::io::Result<Follower> {
         let shared = Arc::new(Shared {
             interrupt: Interrupt::new()?,
@@ -169,7 +169,7 @@ impl Follower {
 
     /// Ends the session and the calling, and returns what a later follower can go on with.
     #[must_use]
-    pub fn stop(self, how: Stop) -> Option<Following> {
+    pub fn stop(self, how: Stop) -> Option<Box<Following>> {
         *locked(&self.shared.stop) = Some(how);
         self.shared.interrupt.raise();
         if let Some(socket) = &*locked(&self.shared.socket) {
@@ -185,7 +185,7 @@ struct Caller {
     settings: Settings,
     keeper: Arc<Keeper>,
     events: Arc<dyn Events>,
-    following: Option<Following>,
+    following: Option<Box<Following>>,
     shared: Arc<Shared>,
     acknowledger: Arc<Acknowledger>,
     /// The primary's record, as last heard.
@@ -643,16 +643,16 @@ fn say_why(channel: &Channel, end: &End) {
 
 /// The applier, made anew if there is none, with nothing to resume.
 fn fresh<'a>(
-    following: &'a mut Option<Following>,
+    following: &'a mut Option<Box<Following>>,
     make: &MakeApplier,
     acknowledger: &Arc<Acknowledger>,
 ) -> Result<&'a mut Following, End> {
     if following.is_none() {
-        *following = Some(Following {
+        *following = Some(Box::new(Following {
             applier: make(acknowledger.clone())?,
             log: 0,
             has_ended: false,
-        });
+        }));
     }
     let Some(following) = following else {
         return Err(LinkError::Closed.into());

@@ -68,7 +68,7 @@ mod tests {
             generation: 0,
         };
         let content: Vec<u8> = (0..CONTENT_BYTES * 2 + 5)
-            .map(|at| (at / 1000) as u8)
+            .map(|at| u8::try_from(at / 1000 % 251).unwrap_or(0))
             .collect();
         let whole = Record::Data {
             file,

@@ -35,7 +35,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the process does now.
 enum Active {
     /// With what an earlier follower left, to go on with.
-    Idle(Option<Following>),
+    Idle(Option<Box<Following>>),
     Secondary(Follower),
     Primary(Arc<Primary>),
     /// A role change is under way.
@@ -194,7 +194,7 @@ impl Node {
         &self,
         module: &Arc<Module>,
         discards: bool,
-        following: Option<Following>,
+        following: Option<Box<Following>>,
     ) -> Result<(), Refusal> {
         let appliers = module.clone();
         let room = module.clone();
@@ -266,7 +266,7 @@ impl Node {
             Active::Changing(_) => None,
         };
         self.feed.link(LinkState::Down, "");
-        match Primary::start(&module, &self.feed, following.as_ref()) {
+        match Primary::start(&module, &self.feed, following.as_deref()) {
             Ok(primary) => {
                 self.swap(Active::Primary(Arc::new(primary)));
                 self.feed.role(Role::Primary);

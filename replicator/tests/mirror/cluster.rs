@@ -193,7 +193,7 @@ impl Node {
 
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = self.process.as_ref().expect("started").id();
-        let pid = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 

@@ -129,7 +129,7 @@ fn a_short_loss_is_resumed_without_comparison() {
         let path = cluster.n1.data.join(format!("during {round}"));
         let writer = std::thread::spawn(move || {
             let mut file = File::create(path).unwrap();
-            file.write_all(&[3; 100_000]).unwrap();
+            file.write_all(&vec![3; 100_000]).unwrap();
             file.sync_all().unwrap();
         });
         cluster.n2.signal(rustix::process::Signal::CONT);

@@ -59,8 +59,7 @@ def _set_up(lab: Lab, mirror: MirrorInLab, timeline: Timeline) -> None:
         database.prepare(lab.host(node.name))
     with timeline.step(f"module {MODULE_NAME} installed, n1 is primary, n2 follows"):
         mirror.install(MODULE)
-        mirror.order("prim", "n1")
-        mirror.await_states(_TIMEOUT_S, n1=PRIM, n2=SECOND)
+        mirror.begin("n1", _TIMEOUT_S)
     with timeline.step(f"PostgreSQL answers at {database.VIRTUAL_IP}, pgbench fills its tables"):
         database.admit_clients(lab.host("n1"))
         fill_database(lab.host("c1"))
