@@ -198,7 +198,9 @@ mod tests {
             spans in proptest::collection::vec((0_u64..200, 1_u64..40), 1..20), length_max in 1_u64..300
         ) {
             let mut ranges = Ranges::default();
-            spans.iter().for_each(|&(start, length)| ranges.add(start..start + length));
+            for &(start, length) in &spans {
+                ranges.add(start..start + length);
+            }
             let whole = bytes(&ranges);
             let taken = ranges.take(length_max);
             prop_assert_eq!(bytes(&taken).len() as u64, length_max.min(whole.len() as u64));
