@@ -107,3 +107,56 @@ impl Iterator for BlockHashes {
         Some(self.hash(&block))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK_BYTES: usize = 1 << 16;
+
+    fn file(content: &[(u64, Vec<u8>)], size: u64) -> File {
+        let file = tempfile::tempfile_in("/var/tmp").unwrap();
+        for (offset, bytes) in content {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        file.set_len(size).unwrap();
+        file
+    }
+
+    fn hashes(file: File) -> Vec<[u8; HASH_BYTES]> {
+        let hashes = BlockHashes::new(file, BLOCK_BYTES).unwrap();
+        hashes.collect::<io::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn equal_files_have_equal_hashes_and_only_changed_blocks_differ() {
+        let content = vec![(0, vec![1; 3 * BLOCK_BYTES + 100])];
+        let size = 3 * BLOCK_BYTES as u64 + 100;
+        let one = hashes(file(&content, size));
+        assert_eq!(one.len(), 4);
+        assert_eq!(one, hashes(file(&content, size)));
+        let mut changed = content.clone();
+        changed.push((BLOCK_BYTES as u64 + 5, vec![2]));
+        let other = hashes(file(&changed, size));
+        let differ: Vec<_> = (0..4).filter(|&block| one[block] != other[block]).collect();
+        assert_eq!(differ, [1]);
+    }
+
+    #[test]
+    fn a_hole_is_not_zeroes_and_stretches_keep_their_place() {
+        let size = 2 * BLOCK_BYTES as u64;
+        let hole = hashes(file(&[], size));
+        let zeroes = hashes(file(&[(0, vec![0; BLOCK_BYTES])], size));
+        assert!(hole[0] != zeroes[0] && hole[1] == zeroes[1]);
+        let near = hashes(file(&[(4096, vec![7; 4096])], size));
+        let far = hashes(file(&[(8192, vec![7; 4096])], size));
+        assert!(near[0] != far[0] && near[1] == far[1]);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_blocks_and_a_vast_hole_is_quick() {
+        assert!(hashes(file(&[], 0)).is_empty());
+        let vast = hashes(file(&[(1 << 33, vec![1])], (1 << 33) + 1));
+        assert_eq!(vast.len(), (1 << 17) + 1);
+    }
+}

@@ -51,7 +51,7 @@ impl Descriptors {
         let kept = Slot {
             file,
             opened: Some(opened),
-            was_used: false,
+            was_used: true,
         };
         if let Some(vacant) = self.vacant.pop() {
             self.slots[vacant as usize] = kept;
@@ -113,25 +113,28 @@ mod tests {
         let slots: Vec<u32> = (0..3)
             .map(|inode| descriptors.keep(file(inode), opened()).0)
             .collect();
-        descriptors.get(slots[0]).unwrap();
-        assert_eq!(
-            descriptors.keep(file(3), opened()),
-            (slots[1], Some(file(1))).clone()
-        );
-        descriptors.get(slots[0]).unwrap();
-        assert_eq!(descriptors.keep(file(4), opened()).1, Some(file(2)));
-        assert_eq!(descriptors.keep(file(5), opened()).1, Some(file(3)));
+        // All are equally new: the oldest goes, and the others lose their mark.
+        assert_eq!(keep(&mut descriptors, 3), (slots[0], Some(file(0))));
+        descriptors.get(slots[1]).unwrap();
+        assert_eq!(keep(&mut descriptors, 4), (slots[2], Some(file(2))));
     }
 
     #[test]
     fn a_closed_place_is_taken_first() {
         let mut descriptors = Descriptors::new(2);
-        let first = descriptors.keep(file(0), opened()).0;
-        descriptors.keep(file(1), opened());
+        let first = keep(&mut descriptors, 0).0;
+        keep(&mut descriptors, 1);
         descriptors.close(first);
         descriptors.close(first);
         assert!(descriptors.get(first).is_none());
-        assert_eq!(descriptors.keep(file(2), opened()), (first, None));
-        assert_eq!(descriptors.keep(file(3), opened()).1, Some(file(1)));
+        assert_eq!(keep(&mut descriptors, 2), (first, None));
+        assert!(
+            keep(&mut descriptors, 3).1.is_some(),
+            "never more than its limit"
+        );
+    }
+
+    fn keep(descriptors: &mut Descriptors, inode: u64) -> (u32, Option<FileId>) {
+        descriptors.keep(file(inode), opened())
     }
 }

@@ -87,7 +87,11 @@ impl Shared {
             Level::Full => fsync(descriptor),
             Level::FileSystem => syncfs(descriptor),
         };
-        result.map_err(|fault| self.fail(descriptor, fault))
+        result.map_err(|fault| {
+            // Outstanding for ever: no position from here on becomes durable.
+            self.lock().outstanding.insert(due.lowest);
+            self.fail(descriptor, fault)
+        })
     }
 
     /// Stops everything: see the module's invariant.
@@ -238,12 +242,13 @@ impl Flusher {
     }
 
     pub fn progress(&self) -> Progress {
-        let durable = self.shared.lock().durable();
-        let due = self.due.first().map(|due| due.lowest.0.saturating_sub(1));
+        let outstanding = self.shared.lock().outstanding.first().copied();
+        let due = self.due.first().map(|due| due.lowest);
+        let lowest = outstanding.into_iter().chain(due).min();
         Progress {
             applied: self.applied,
-            // Nothing due and nothing outstanding: every position applied has nothing left to flush.
-            durable: durable.min(due.map_or(durable, Lsn)),
+            // With nothing due and nothing outstanding, nothing up to the applied position is left to flush.
+            durable: lowest.map_or(self.applied, |lowest| Lsn(lowest.0.saturating_sub(1))),
         }
     }
 
@@ -291,3 +296,6 @@ impl Drop for Flusher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
