@@ -73,6 +73,7 @@ enum capture_kind {
 	CAPTURE_ALLOCATE = 5, /* fallocate; a shift of blocks reaches to the end of all offsets */
 	CAPTURE_TRUNCATE = 6, /* offset = new size, length = 0; not when it only extends the file */
 	CAPTURE_SYNC = 7,     /* a sync that went past the replicator: msync, RWF_DSYNC, sync(2) */
+	CAPTURE_FAULTED = 8,  /* pages came within reach of stores; dirty ones stay silent */
 };
 
 /* One element of the ring `events`. */

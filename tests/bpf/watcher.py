@@ -28,6 +28,7 @@ class Kind(IntEnum):
     ALLOCATE = 5
     TRUNCATE = 6
     SYNC = 7
+    FAULTED = 8
 
 
 @dataclass(frozen=True, slots=True)

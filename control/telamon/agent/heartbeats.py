@@ -99,7 +99,6 @@ class Heartbeats:
             boottime_ms(),
         )
         self._transports: dict[str, asyncio.DatagramTransport] = {}
-        self._sequence = 0
         self._soon: asyncio.Handle | None = None
         self._refusals = _Refusals()
 
@@ -178,8 +177,8 @@ class Heartbeats:
                     self._listener.peer_lost(node, said_goodbye)
                 case Fresh(heartbeat):
                     self._listener.peer_reported(heartbeat)
-                case Introduced(node):
-                    self._send_to(node, says_goodbye=False)
+                case Introduced(node, boot_id):
+                    self._send_to(node, life=boot_id)
                 case Ignored(reason):
                     log.debug("a heartbeat does not count: %s", reason)
 
@@ -190,17 +189,18 @@ class Heartbeats:
         for node in self._peers:
             self._send_to(node, says_goodbye=says_goodbye)
 
-    def _send_to(self, node: str, *, says_goodbye: bool) -> None:
+    def _send_to(self, node: str, *, says_goodbye: bool = False, life: int = 0) -> None:
         payloads = self._listener.payloads(node)
         for network, address in self._peers[node].items():
-            self._sequence += 1
+            self._membership, heading = membership.head(self._membership, node, life)
             heartbeat = Heartbeat(
                 sender=self._node,
                 boot_id=self._boot_id,
-                sequence=self._sequence,
+                sequence=heading.sequence,
                 network=network,
-                knows_boot_id=self._membership.knows_boot_id(node),
-                hears_receiver=self.standing(node) is Standing.HEARD,
+                knows_boot_id=heading.knows_boot_id,
+                knows_sequence=heading.knows_sequence,
+                hears_receiver=heading.hears_receiver,
                 says_goodbye=says_goodbye,
                 payloads=payloads,
             )

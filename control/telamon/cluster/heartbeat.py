@@ -27,7 +27,7 @@ MAXIMUM_DATAGRAM_BYTES = 60_000
 MAXIMUM_SEQUENCE = (1 << 64) - 1
 
 _HEAD = struct.Struct("!4sBBQQ")
-_BODY = struct.Struct("!BQB")
+_BODY = struct.Struct("!BQQB")
 _PAYLOAD = struct.Struct("!BH")
 _TAG_BYTES = 16
 _SAYS_GOODBYE = 1
@@ -66,7 +66,9 @@ class Heartbeat:
     """Grows with every heartbeat to this receiver, on whatever network."""
     network: str
     knows_boot_id: int
-    """The receiver's boot id as the sender last heard it, 0 for never."""
+    """The life of the receiver that the sender speaks to, 0 for none."""
+    knows_sequence: int
+    """The newest sequence that the sender received from that life."""
     hears_receiver: bool
     """The sender's membership counts the receiver as heard."""
     says_goodbye: bool
@@ -83,7 +85,8 @@ def seal(keys: Keys, heartbeat: Heartbeat, receiver: str) -> bytes:
     head = _HEAD.pack(MAGIC, VERSION, len(sender), heartbeat.boot_id, heartbeat.sequence) + sender
     flags = _SAYS_GOODBYE * heartbeat.says_goodbye | _HEARS_RECEIVER * heartbeat.hears_receiver
     network = heartbeat.network.encode()
-    parts = [_BODY.pack(flags, heartbeat.knows_boot_id, len(network)), network]
+    known = heartbeat.knows_boot_id, heartbeat.knows_sequence
+    parts = [_BODY.pack(flags, *known, len(network)), network]
     for name, content in heartbeat.payloads:
         encoded = name.encode()
         parts += [_PAYLOAD.pack(len(encoded), len(content)), encoded, content]
@@ -121,7 +124,7 @@ class _MalformedError(Exception):
 
 
 def _read(sender: bytes, boot_id: int, sequence: int, body: bytes) -> Heartbeat:
-    flags, knows_boot_id, network_bytes = _BODY.unpack_from(body)
+    flags, knows_boot_id, knows_sequence, network_bytes = _BODY.unpack_from(body)
     if flags & ~(_SAYS_GOODBYE | _HEARS_RECEIVER) or not boot_id or not sequence:
         raise _MalformedError
     network, offset = _take(body, _BODY.size, network_bytes)
@@ -137,6 +140,7 @@ def _read(sender: bytes, boot_id: int, sequence: int, body: bytes) -> Heartbeat:
         sequence=sequence,
         network=network.decode(),
         knows_boot_id=knows_boot_id,
+        knows_sequence=knows_sequence,
         hears_receiver=bool(flags & _HEARS_RECEIVER),
         says_goodbye=bool(flags & _SAYS_GOODBYE),
         payloads=tuple(payloads),

@@ -1,9 +1,9 @@
 """Who is heard: one node's judgement of every other, from the heartbeats that reach it.
 
 Invariants:
-- A heartbeat counts only if it is new (no replay within one life of its sender) and if its sender
-  has heard this life of this agent: so recordings of earlier days say nothing.
-- A life that was replaced by a newer one never counts again.
+- A heartbeat counts only if it is new (no replay within one life of its sender). A life of a peer
+  counts only after it has answered something that was sent to it after it first appeared. So
+  neither a recording nor a straggler of an ended life says anything, in whatever order they come.
 - Silence counts only while this node was listening. If its own loop was late, all peers get that
   time added before they are judged (local health).
 - A peer is lost when it was silent on *every* network for the loss time, or when it said goodbye.
@@ -22,7 +22,6 @@ from telamon.cluster.heartbeat import Heartbeat
 
 WINDOW = 256
 """So many sequences behind the newest may still arrive late, each once."""
-REMEMBERED_LIVES = 16
 
 
 class Standing(StrEnum):
@@ -42,15 +41,28 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A life of a peer that has not answered yet."""
+
+    boot_id: int
+    sequence: int
+    """The newest that was received of it."""
+    sent_before: int
+    """What it answers must be newer than this."""
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of one peer."""
 
     standing: Standing = Standing.UNKNOWN
     boot_id: int = 0
     """The life that counts, 0 before the first."""
-    candidate_boot_id: int = 0
-    """A life that has not shown yet that it hears us; we answer it so that it can."""
-    retired_boot_ids: tuple[int, ...] = ()
+    ended_boot_id: int = 0
+    """The life that said goodbye last."""
+    candidate: Candidate | None = None
+    sent: int = 0
+    """The newest sequence that was sent to the peer."""
     newest_sequence: int = 0
     seen: int = 0
     """Bit n: the sequence n below the newest arrived."""
@@ -74,16 +86,21 @@ class Membership:
     looked_ms: int
     """When this node last had the time to look."""
 
-    def knows_boot_id(self, node: str) -> int:
-        """The life of a peer to name in ordinary heartbeats to it."""
-        peer = self.peers[node]
-        return peer.boot_id or peer.candidate_boot_id
-
     def silent_networks(self, node: str, networks: Iterable[str]) -> tuple[str, ...]:
         """Networks on which the peer is not heard now although it may be on others."""
         peer = self.peers[node]
         bound_ms = self.looked_ms - self.times.lost_after_ms
         return tuple(network for network in networks if (peer.heard_on(network) or -1) <= bound_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What membership adds to a heartbeat: its number, and what is known of the receiver."""
+
+    sequence: int
+    knows_boot_id: int
+    knows_sequence: int
+    hears_receiver: bool
 
 
 # --- what came of it ---
@@ -113,7 +130,7 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """A new life of the peer does not know us yet: send it one heartbeat at once, naming it."""
+    """A new life of the peer has not answered yet: send one heartbeat to it at once."""
 
     node: str
     boot_id: int
@@ -137,6 +154,18 @@ def listen(boot_id: int, peers: Iterable[str], times: Times, now_ms: int) -> Mem
     )
 
 
+def head(membership: Membership, node: str, life: int = 0) -> tuple[Membership, Heading]:
+    """The heading of the next heartbeat to a peer: to the life that counts, or to a given one."""
+    peer = membership.peers[node]
+    peer = replace(peer, sent=peer.sent + 1)
+    known = (peer.boot_id, peer.newest_sequence)
+    candidate = peer.candidate
+    if candidate is not None and (candidate.boot_id == life or not peer.boot_id):
+        known = (candidate.boot_id, candidate.sequence)
+    heading = Heading(peer.sent, *known, peer.standing is Standing.HEARD)
+    return _with(membership, node, peer), heading
+
+
 def hear(
     membership: Membership, heartbeat: Heartbeat, now_ms: int
 ) -> tuple[Membership, tuple[Change, ...]]:
@@ -145,16 +174,13 @@ def hear(
     peer = membership.peers.get(heartbeat.sender)
     if peer is None:
         return membership, (Ignored(f"{heartbeat.sender} is not a peer of this node"),)
-    if heartbeat.boot_id in peer.retired_boot_ids:
-        return membership, (Ignored(f"{heartbeat.sender} has been restarted since"),)
-    if heartbeat.knows_boot_id != membership.boot_id:
-        if heartbeat.boot_id == peer.boot_id:
-            return membership, (Ignored(f"{heartbeat.sender} speaks to an earlier life of ours"),)
-        peer = replace(peer, candidate_boot_id=heartbeat.boot_id)
-        return _with(membership, heartbeat.sender, peer), (
-            Introduced(heartbeat.sender, heartbeat.boot_id),
-        )
+    if heartbeat.boot_id == peer.ended_boot_id:
+        return membership, (Ignored(f"{heartbeat.sender} has said goodbye"),)
     if heartbeat.boot_id != peer.boot_id:
+        if not _has_answered(membership, peer, heartbeat):
+            peer = replace(peer, candidate=_candidate(peer, heartbeat))
+            introduced = Introduced(heartbeat.sender, heartbeat.boot_id)
+            return _with(membership, heartbeat.sender, peer), (introduced,)
         peer = _begin_life(peer, heartbeat.boot_id)
     window = _admit(peer, heartbeat.sequence)
     if window is None:
@@ -209,26 +235,33 @@ def _look(membership: Membership, now_ms: int) -> Membership:
     )
 
 
-def _begin_life(peer: Peer, boot_id: int) -> Peer:
-    """A new life of the peer's agent has shown that it hears us; the former one is over."""
-    retired = peer.retired_boot_ids
-    if peer.boot_id:
-        retired = (*retired, peer.boot_id)[-REMEMBERED_LIVES:]
-    return replace(
-        peer,
-        boot_id=boot_id,
-        candidate_boot_id=0,
-        retired_boot_ids=retired,
-        newest_sequence=0,
-        seen=0,
+def _candidate(peer: Peer, heartbeat: Heartbeat) -> Candidate:
+    known = peer.candidate
+    if known is None or known.boot_id != heartbeat.boot_id:
+        return Candidate(heartbeat.boot_id, heartbeat.sequence, peer.sent)
+    return replace(known, sequence=max(known.sequence, heartbeat.sequence))
+
+
+def _has_answered(membership: Membership, peer: Peer, heartbeat: Heartbeat) -> bool:
+    """Whether the sender has received something sent after its life first appeared here."""
+    known = peer.candidate
+    return (
+        known is not None
+        and known.boot_id == heartbeat.boot_id
+        and heartbeat.knows_boot_id == membership.boot_id
+        and heartbeat.knows_sequence > known.sent_before
     )
+
+
+def _begin_life(peer: Peer, boot_id: int) -> Peer:
+    """A life has answered; the former one is over."""
+    return replace(peer, boot_id=boot_id, candidate=None, newest_sequence=0, seen=0)
 
 
 def _end_life(peer: Peer) -> Peer:
     """The peer's agent said goodbye: what still arrives of that life is old."""
-    retired = (*peer.retired_boot_ids, peer.boot_id)[-REMEMBERED_LIVES:]
     return replace(
-        peer, standing=Standing.LOST, hears_us=False, boot_id=0, retired_boot_ids=retired
+        peer, standing=Standing.LOST, hears_us=False, boot_id=0, ended_boot_id=peer.boot_id
     )
 
 

@@ -169,7 +169,7 @@ def _lineage_refusal(state: RoleState, heard: Report) -> str:
     )
     assert ours is not None
     if theirs is None:
-        if state.is_current or ours.may_start_alone:
+        if state.is_current or (ours.may_start_alone and not state.has_diverged):
             return ""
         if heard.state is not ModuleState.STOP:
             return f"waits for the data state of {peer}"

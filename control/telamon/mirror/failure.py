@@ -60,7 +60,8 @@ def replicator_died(turn: Turn, reason: str) -> None:
         give_up(turn, reason, is_urgent=True)
     elif was_primary:
         turn.set(is_urgent=True)
-    turn.back_off()
+    else:
+        turn.back_off()
 
 
 def replicator_fault(turn: Turn, reason: str, *, is_fatal: bool) -> None:

@@ -67,7 +67,9 @@ def step(state: RoleState, event: Event, now_ms: int) -> tuple[RoleState, tuple[
     if view != state.view:
         turn.set(view=view)
         turn.actions.append(Announce(view))
-    if report(turn.state) != report(state):
+    told = report(turn.state)
+    if told != state.told:
+        turn.set(told=told)
         turn.actions.append(SendHeartbeat())
     return turn.state, tuple(turn.actions)
 
@@ -239,7 +241,7 @@ def _settle(turn: Turn) -> Judgement:
         _judge_currency(turn)
         _consent(turn)
         judgement = _stand_by(turn)
-        if turn.state == before:
+        if turn.state is before:
             break
     else:
         raise AssertionError("the rules do not settle")

@@ -154,6 +154,8 @@ class RoleState:
     next_serial: int = 1
     next_request: int = 1
     view: View = field(default_factory=View)
+    told: Report | None = None
+    """The report as of the last change of it."""
 
     @property
     def peer_is_lost(self) -> bool:

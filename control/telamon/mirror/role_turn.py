@@ -32,8 +32,10 @@ class Turn:
         self.actions: list[Action] = []
 
     def set(self, **changes: Any) -> None:
-        """Change fields of the state."""
-        self.state = replace(self.state, **changes)
+        """Change fields of the state; a state that stays equal stays the same object."""
+        state = self.state
+        if any(getattr(state, name) != value for name, value in changes.items()):
+            self.state = replace(state, **changes)
 
     def begin(self, operation: Operation) -> None:
         """Perform an operation of the ladder."""

@@ -132,9 +132,9 @@ impl Applier {
             }
             Record::CreateUnnamed { file, attributes } => {
                 let root = &self.copies[usize::from(file.tree)].root;
-                let made =
+                let unnamed =
                     rustix::fs::openat(root, ".", OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR)?;
-                self.objects.insert(*file, Object::Unnamed(made));
+                self.objects.insert(*file, Object::Unnamed(unnamed));
                 self.set_attributes(*file, &all(attributes))
             }
             Record::Link { place, file } => self.link(place, *file),
@@ -229,7 +229,7 @@ impl Applier {
                 )?;
             }
         }
-        let made = rustix::fs::openat(
+        let object = rustix::fs::openat(
             &parent,
             name,
             OFlags::PATH | OFlags::NOFOLLOW,
@@ -237,7 +237,7 @@ impl Applier {
         )?;
         let identity = self.copies[usize::from(file.tree)]
             .codec
-            .identify(made.as_fd())?;
+            .identify(object.as_fd())?;
         self.objects.insert(file, Object::Named(identity));
         self.touch_parent(place)
     }

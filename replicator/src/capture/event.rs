@@ -99,6 +99,8 @@ pub enum Kind {
     Allocate,
     /// The new size is the offset.
     Truncate,
+    /// A page was mapped into a process by a shared writable mapping: if it is dirty, stores to it make no event.
+    Faulted,
     /// A sync that went past this process; inode 0 means the whole file system.
     Sync,
 }
@@ -137,6 +139,7 @@ impl Event {
                 5 => Kind::Allocate,
                 6 => Kind::Truncate,
                 7 => Kind::Sync,
+                8 => Kind::Faulted,
                 _ => return None,
             },
         })

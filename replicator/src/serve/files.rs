@@ -270,6 +270,8 @@ impl Tree {
                 &content[..done],
             );
             let mut pending = lock(&node.pending);
+            // The page is dirty without an event.
+            pending.expose();
             self.module
                 .touch(self.store(), node, &mut pending, Instant::now());
         }
@@ -296,7 +298,8 @@ impl Tree {
                 },
             );
             let mut pending = lock(&node.pending);
-            pending.ranges.remove(size..u64::MAX);
+            pending.ranges.remove_pages(size..u64::MAX);
+            pending.expose();
             self.module
                 .touch(self.store(), node, &mut pending, Instant::now());
         }
@@ -345,8 +348,11 @@ impl Tree {
             rustix::fs::fallocate(&file, flags, offset, length)?;
             self.append_shape(node, &record);
             let mut pending = lock(&node.pending);
+            pending.expose();
             if !matches!(record, Record::Allocate { .. }) {
-                pending.ranges.remove(offset..offset.saturating_add(length));
+                pending
+                    .ranges
+                    .remove_pages(offset..offset.saturating_add(length));
             }
             self.module
                 .touch(self.store(), node, &mut pending, Instant::now());
@@ -404,6 +410,7 @@ impl Tree {
                 length,
             )?;
             let mut pending = lock(&target.pending);
+            pending.expose();
             pending
                 .ranges
                 .add(target_offset..target_offset + copied as u64);

@@ -77,15 +77,22 @@ impl Module {
             return;
         };
         let mut pending = lock(&node.pending);
-        pending.is_mapped |= event.kind == Kind::Mapped;
-        // Granted to commit alone, nothing is kept: the peer will be brought up by comparing.
+        pending.is_mapped |= matches!(event.kind, Kind::Mapped | Kind::Faulted);
         if !ships {
+            // Granted to commit alone, nothing is kept: the peer will be brought up by comparing.
+            pending.expose();
             return;
         }
+        if event.kind == Kind::Faulted && pending.is_protected {
+            return;
+        }
+        // Other than a store, a write leaves pages dirty of which it names only the bytes it wrote.
+        if event.kind != Kind::Mapped {
+            pending.expose();
+        }
         pending.is_resized |= event.kind == Kind::Truncate;
-        pending
-            .ranges
-            .add(event.offset..event.offset.saturating_add(event.length));
+        let end = event.offset.saturating_add(event.length);
+        pending.ranges.add(event.offset..end);
         self.touch(store, &node, &mut pending, now);
     }
 
@@ -116,6 +123,9 @@ impl Module {
         let mut pending = lock(&node.pending);
         pending.ranges.add(0..u64::MAX);
         pending.is_resized = true;
+        // What was lost may have been the sign of a mapping.
+        pending.is_mapped = true;
+        pending.expose();
         self.touch(store, node, &mut pending, Instant::now());
     }
 

@@ -78,6 +78,10 @@ pub struct Pending {
     pub ranges: Ranges,
     /// A shared writable mapping was seen: pages must be written out before they are read, or a later store makes no event.
     pub is_mapped: bool,
+    /// Every page was written out since the mapping was seen, and whatever became dirty after that is in `ranges`.
+    pub is_protected: bool,
+    /// How often that came to an end.
+    pub exposures: u64,
     /// The size changed without a record: it is to be appended with the content.
     pub is_resized: bool,
     /// The modification time was not appended since the content last changed.
@@ -85,6 +89,20 @@ pub struct Pending {
     /// It stands in the queue of the background.
     pub is_queued: bool,
     pub last_change: Option<Instant>,
+}
+
+impl Pending {
+    /// Pages became dirty of which only some bytes are known: a store beside them makes no event.
+    pub fn expose(&mut self) {
+        self.is_protected = false;
+        self.exposures += 1;
+    }
+
+    /// Whether stores may go unseen until all pages are written out.
+    #[must_use]
+    pub fn needs_protection(&self) -> bool {
+        self.is_mapped && !self.is_protected && !self.ranges.is_empty()
+    }
 }
 
 impl Node {

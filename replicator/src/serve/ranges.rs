@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Smaller than any page or block that matters here.
+const PAGE: u64 = 4096;
+
 /// Disjoint, non-adjacent, non-empty ranges in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
@@ -101,6 +104,31 @@ impl Ranges {
         self.reset_if_empty();
     }
 
+    /// Forgets the pages that lie wholly in a range which was just zeroed or cut off. A page of which a part remains is kept, and so is
+    /// what is known of it: written or not, a block is still allocated there.
+    pub fn remove_pages(&mut self, range: Range<u64>) {
+        let start = range.start.next_multiple_of(PAGE);
+        let kept = range.start - range.start % PAGE..range.start;
+        if self.overlaps(&(range.start..start.min(range.end))) {
+            self.add(kept);
+        }
+        let end = if range.end == u64::MAX {
+            u64::MAX
+        } else {
+            range.end - range.end % PAGE
+        };
+        self.remove(start..end.max(start));
+    }
+
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        !range.is_empty()
+            && self
+                .ends
+                .range(..range.end)
+                .next_back()
+                .is_some_and(|(_, &end)| end > range.start)
+    }
+
     /// Takes ranges from the front, `length_max` bytes of them at most (the last one is cut).
     #[must_use]
     pub fn take(&mut self, length_max: u64) -> Ranges {
@@ -170,7 +198,9 @@ mod tests {
             spans in proptest::collection::vec((0_u64..200, 1_u64..40), 1..20), length_max in 1_u64..300
         ) {
             let mut ranges = Ranges::default();
-            spans.iter().for_each(|&(start, length)| ranges.add(start..start + length));
+            for &(start, length) in &spans {
+                ranges.add(start..start + length);
+            }
             let whole = bytes(&ranges);
             let taken = ranges.take(length_max);
             prop_assert_eq!(bytes(&taken).len() as u64, length_max.min(whole.len() as u64));
@@ -199,6 +229,16 @@ mod tests {
         }
         assert!(!ranges.take(u64::MAX).is_empty());
         assert!(ranges.is_exact(), "an empty set is exact again");
+    }
+
+    #[test]
+    fn a_page_that_is_cut_in_two_stays() {
+        let mut ranges = Ranges::default();
+        ranges.add(3 * PAGE + 100..3 * PAGE + 200);
+        ranges.add(4 * PAGE..9 * PAGE);
+        ranges.remove_pages(3 * PAGE + 50..u64::MAX);
+        assert!(ranges.overlaps(&(3 * PAGE..3 * PAGE + 50)), "{ranges:?}");
+        assert!(!ranges.overlaps(&(4 * PAGE..u64::MAX)), "{ranges:?}");
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub const CONTENT_MAX: usize = 256 << 10;
 /// Longer ranges are looked at for holes before they are read; shorter ones that a commit waits for are not worth the call.
 const SCANNED_FROM: u64 = 1 << 20;
 
+/// How much of a file is looked at for holes at once, in bytes.
+const STRETCH: u64 = 64 << 20;
+
+/// No file system has larger blocks.
+const BLOCK_MAX: u64 = 64 << 10;
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -79,6 +85,9 @@ impl Module {
         node: &Arc<Node>,
         urgency: Urgency,
     ) -> Result<bool, Errno> {
+        if lock(&node.pending).needs_protection() {
+            self.protect(store, node)?;
+        }
         let (ranges, is_mapped, is_resized) = {
             let mut pending = lock(&node.pending);
             let is_resized = std::mem::take(&mut pending.is_resized);
@@ -113,13 +122,29 @@ impl Module {
             // The object is gone: so is the need.
             Err(Errno::STALE) => {}
             Err(errno) => {
-                ranges.iter().for_each(|range| pending.ranges.add(range));
+                for range in ranges.iter() {
+                    pending.ranges.add(range);
+                }
                 pending.is_resized |= is_resized;
                 drop(pending);
                 return self.check(store, Err(errno));
             }
         }
         Ok(!pending.ranges.is_empty())
+    }
+
+    /// Writes everything out, so that from now on each first store into a page makes an event. What was stored before is among the
+    /// pending ranges after it: the page's mapping was told, or its becoming dirty.
+    fn protect(&self, store: &Store, node: &Arc<Node>) -> Result<(), Errno> {
+        let exposures = lock(&node.pending).exposures;
+        let written_out =
+            Module::content(store, node).and_then(|file| sys::write_out(file.as_fd(), 0, u64::MAX));
+        self.check(store, written_out)?;
+        self.drain();
+        let mut pending = lock(&node.pending);
+        // A write that came meanwhile may be of before or of after: the next time tells.
+        pending.is_protected = pending.exposures == exposures;
+        Ok(())
     }
 
     fn ship_ranges(
@@ -152,35 +177,24 @@ impl Module {
 
     /// Data as content, holes as holes.
     fn ship_segments(&self, id: FileId, file: &File, range: Range<u64>) -> Result<(), Errno> {
-        let mut position = range.start;
-        while position < range.end {
-            let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
-                Ok(data) => data,
-                // No data from here to the end of the file, or the end lies before.
-                Err(Errno::NXIO) => rustix::fs::fstat(file)?
-                    .st_size
-                    .unsigned_abs()
-                    .max(position),
-                Err(errno) => return Err(errno),
-            };
-            let hole_end = data.min(range.end);
-            if hole_end > position {
-                self.journal.append(&Record::Punch {
-                    file: id,
-                    offset: position,
-                    length: hole_end - position,
-                });
+        let mut start = range.start;
+        while start < range.end {
+            let end = range.end.min(start.saturating_add(STRETCH));
+            // All of a stretch before any of it is read: what has been read counts as data while it is cached, written or not.
+            for segment in segments(file, start..end)? {
+                match segment {
+                    Segment::Data(range) => self.ship_content(id, file, range)?,
+                    Segment::Hole(range) => {
+                        let (offset, length) = (range.start, range.end - range.start);
+                        self.journal.append(&Record::Punch {
+                            file: id,
+                            offset,
+                            length,
+                        });
+                    }
+                }
             }
-            if data >= range.end {
-                break;
-            }
-            let data_end = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
-                Ok(hole) => hole.min(range.end),
-                Err(Errno::NXIO) => break,
-                Err(errno) => return Err(errno),
-            };
-            self.ship_content(id, file, data..data_end)?;
-            position = data_end;
+            start = end;
         }
         Ok(())
     }
@@ -221,6 +235,52 @@ impl Module {
             .bytes_shipped
             .fetch_add(content.len() as u64, Ordering::Relaxed);
     }
+}
+
+enum Segment {
+    Data(Range<u64>),
+    Hole(Range<u64>),
+}
+
+/// The data and holes of a range, as far as the file reaches.
+fn segments(file: &File, range: Range<u64>) -> Result<Vec<Segment>, Errno> {
+    let mut segments = Vec::new();
+    let mut position = range.start;
+    while position < range.end {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(position)) {
+            Ok(data) => data,
+            // No data from here on.
+            Err(Errno::NXIO) => {
+                let size = rustix::fs::fstat(file)?.st_size.unsigned_abs();
+                // The peer's file may have a block there that reaches beyond this one's end: freed only if punched whole.
+                if size > position {
+                    let end = if range.end >= size {
+                        size.next_multiple_of(BLOCK_MAX)
+                    } else {
+                        range.end
+                    };
+                    segments.push(Segment::Hole(position..end));
+                }
+                break;
+            }
+            Err(errno) => return Err(errno),
+        };
+        if data > position {
+            segments.push(Segment::Hole(position..data.min(range.end)));
+        }
+        if data >= range.end {
+            break;
+        }
+        let data_end = match rustix::fs::seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) => hole.min(range.end),
+            // Cut off meanwhile.
+            Err(Errno::NXIO) => break,
+            Err(errno) => return Err(errno),
+        };
+        segments.push(Segment::Data(data..data_end));
+        position = data_end;
+    }
+    Ok(segments)
 }
 
 /// While one lives the background keeps away from the node.

@@ -16,6 +16,7 @@ use super::module::Module;
 use super::node::{Node, Standing};
 use super::record::{attributes_of, extended_of, kind_of, time_of};
 use super::store::{Found, Store, status_of};
+use super::sys;
 use crate::identity::Identity;
 use crate::journal::{Entry, Trees};
 use crate::record::{Change, FileId, Record};
@@ -100,6 +101,11 @@ impl Trees for Served {
             OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK,
         )?);
         await_writer(&opened)?;
+        let node = store.nodes.get(identity.inode);
+        if node.is_some_and(|node| lock(&node.pending).is_mapped) {
+            // Stores into pages that are dirty now make no event: they must be among what is read.
+            sys::write_out(opened.as_fd(), 0, u64::MAX)?;
+        }
         Ok(opened)
     }
 

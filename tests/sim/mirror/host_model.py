@@ -1,15 +1,16 @@
 """One simulated host: the agent with the real role machine and membership, and what it drives.
 
-The agent can be killed between any two events, and while an operation runs: a replicator command then
-takes effect without its answer being heard, a script leaves the application in an unknown state. Virtual
-IPs, application and replicator outlive the agent; nothing but the disk outlives the host.
+The agent can be killed between any two events, and while an operation runs: a replicator command
+then takes effect without its answer being heard, a script leaves the application in an unknown
+state. Virtual IPs, application and replicator outlive the agent; only the disk outlives the host.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mirror_world import NETWORKS, Networks, World, other
-from replicator_model import Disk, Refused, Replicator
+from replicator_model import Disk, RefusedError, Replicator
+
 from telamon.cluster import membership
 from telamon.cluster.heartbeat import Heartbeat
 from telamon.cluster.membership import Fresh, Introduced, Lost, Membership, Times
@@ -18,8 +19,8 @@ from telamon.mirror.report import Report
 from telamon.mirror.role_action import (
     Action,
     AddAddresses,
-    Answer,
     Announce,
+    Answer,
     Cancel,
     Connect,
     Demote,
@@ -72,8 +73,9 @@ class Troubles:
 
 @dataclass
 class Watcher:
-    """What the oracle is told."""
+    """What oracle and schedule are told."""
 
+    begun: Callable[[Operation], None]
     promoted: Callable[[str, Promote, bool], None]
     granted: Callable[[str], None]
 
@@ -137,7 +139,7 @@ class Host:
         self.replicator = None
         agent = self.agent
         if agent is not None:
-            self.world.after(self.world.chance.randint(1, 50), lambda: agent.replicator_ended())
+            self.world.after(self.world.chance.randint(1, 50), agent.replicator_ended)
 
     def find_replicator(self, host: str) -> Replicator | None:
         return self.find(host).replicator
@@ -163,7 +165,6 @@ class Agent:
         self._late: list[Event] = []
         self.boot_id = self.world.chance.getrandbits(63) | 1
         self.state: RoleState = role.initial(host.settings)
-        self._sequence = 0
         self._tasks: dict[int, Operation] = {}
         self.answers: dict[int, str] = {}
         self._orders = 0
@@ -249,16 +250,17 @@ class Agent:
         for network in NETWORKS:
             self._send(network)
 
-    def _send(self, network: str, *, knows: int | None = None, goodbye: bool = False) -> None:
+    def _send(self, network: str, *, life: int = 0, goodbye: bool = False) -> None:
         peer = other(self.host.name)
-        self._sequence += 1
+        self.membership, heading = membership.head(self.membership, peer, life)
         heartbeat = Heartbeat(
             sender=self.host.name,
             boot_id=self.boot_id,
-            sequence=self._sequence,
+            sequence=heading.sequence,
             network=network,
-            knows_boot_id=self.membership.knows_boot_id(peer) if knows is None else knows,
-            hears_receiver=self.membership.peers[peer].standing is membership.Standing.HEARD,
+            knows_boot_id=heading.knows_boot_id,
+            knows_sequence=heading.knows_sequence,
+            hears_receiver=heading.hears_receiver,
             says_goodbye=goodbye,
             payloads=(),
         )
@@ -285,7 +287,7 @@ class Agent:
                 case Lost(_, said_goodbye):
                     self.take(PeerLost(said_goodbye))
                 case Introduced(_, boot_id):
-                    self._send(heartbeat.network, knows=boot_id)
+                    self._send(heartbeat.network, life=boot_id)
 
     # --- actions ---
 
@@ -294,6 +296,7 @@ class Agent:
             case Perform(serial, operation, _):
                 self.world.note(self.host.name, f"#{serial} {operation}")
                 self._tasks[serial] = operation
+                self.host.watcher.begun(operation)
                 delay_ms = self._duration_ms(operation)
                 if delay_ms is not None:
                     self.world.after(delay_ms, lambda: self._perform(serial, operation))
@@ -339,7 +342,7 @@ class Agent:
         outcome: Event = StepDone(serial)
         try:
             self._effect(operation)
-        except Refused as refused:
+        except RefusedError as refused:
             outcome = StepFailed(serial, str(refused))
         if is_cancelled or self.is_dead:
             return
@@ -392,13 +395,13 @@ class Agent:
 
     def _fail_by_chance(self, chance: float, reason: str) -> None:
         if self.world.chance.random() < chance:
-            raise Refused(reason)
+            raise RefusedError(reason)
 
     def _command(self, operation: Operation) -> None:
         host = self.host
         replicator = host.replicator
         if replicator is None:
-            raise Refused("the replicator does not run")
+            raise RefusedError("the replicator does not run")
         match operation:
             case Connect(discard):
                 replicator.connect(discard=discard)

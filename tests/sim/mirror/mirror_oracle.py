@@ -2,14 +2,15 @@
 
 - An acknowledged commit is on whoever becomes primary, unless the operator ordered the promotion or
   the commit was acknowledged alone behind a full partition that has lasted since.
-- While a heartbeat network connects the two agents, at most one node acknowledges commits alone, and
+- While a heartbeat network connects the two agents, at most one node acknowledges commits alone and
   at most one holds the virtual IP; after a partition ends, they have a moment to sort it out.
 """
 
 from dataclasses import dataclass, field
 
 from host_model import Host
-from mirror_world import HOSTS, NETWORKS, Networks, World, other
+from mirror_world import Networks, World, other
+
 from telamon.mirror.lineage import DataState, Relation, compare
 from telamon.mirror.report import CommitState
 from telamon.mirror.role_action import Promote
@@ -19,7 +20,7 @@ CONNECTED_MS = 6_000
 the loss time, a lost heartbeat or two, and the forced steps."""
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A guarantee does not hold."""
 
 
@@ -51,7 +52,7 @@ class Oracle:
         self.acknowledged[number] = Acknowledged(number, host, alone, self.world.now_ms)
         peer = self.hosts[other(host)]
         if alone and self._is_connected_for_long() and self._acknowledges_alone(peer):
-            raise Broken(f"both nodes acknowledge alone (commit {number} on {host})")
+            raise BrokenError(f"both nodes acknowledge alone (commit {number} on {host})")
 
     def promoted(self, host: str, operation: Promote, was_ordered: bool) -> None:
         """A promotion took effect: is every acknowledged commit there?"""
@@ -67,23 +68,26 @@ class Oracle:
             return
         for commit in missing:
             if not self._is_behind_partition(commit, host):
-                raise Broken(
+                raise BrokenError(
                     f"{host} was promoted without commit {commit.number}, acknowledged on "
                     f"{commit.host} at {commit.at_ms / 1000:.3f} {'alone' if commit.alone else ''}"
                 )
             self.given_up.add(commit.number)
 
     def _is_behind_partition(self, commit: Acknowledged, host: str) -> bool:
-        """Both nodes lived and were cut off from each other from before the commit until now: without
-        an arbiter each may go on alone. A node that was down or began later has no such excuse,
-        unless it had gone alone before, so that the lineages are split already. Once the split was
-        seen, the losing side is marked Outdated, and kept."""
+        """Both nodes lived and were cut off from each other from before the commit until now:
+        without an arbiter each may go on alone. A node that was down or began later has no such
+        excuse, unless it had gone alone before, so that the lineages are split already. Once the
+        split was seen, the losing side is marked Outdated, and kept; while the other side is
+        stopped and its agent began anew, nobody can see it."""
         agent = self.hosts[host].agent
         ours, theirs = (self.hosts[name].disk.lineage for name in (host, other(host)))
         if not commit.alone or commit.host == host or agent is None:
             return False
         is_split = compare(ours, theirs).relation is Relation.SPLIT_BRAIN
-        if is_split and theirs.data_state is DataState.OUTDATED:
+        peer_agent = self.hosts[other(host)].agent
+        is_unknown = peer_agent is None or peer_agent.state.lineage is None
+        if is_split and (is_unknown or theirs.data_state is DataState.OUTDATED):
             return True
         lived_through = agent.born_ms < commit.at_ms
         return (is_split or lived_through) and not self._were_connected_since(commit.at_ms)
@@ -92,7 +96,7 @@ class Oracle:
         self.grants += 1
         peer = self.hosts[other(host)]
         if self._is_connected_for_long() and self._acknowledges_alone(peer):
-            raise Broken(f"{host} goes alone while {peer.name} is alone already")
+            raise BrokenError(f"{host} goes alone while {peer.name} is alone already")
 
     def look(self) -> None:
         """After every event."""
@@ -105,15 +109,12 @@ class Oracle:
                 self._last_connection = (self.connected_since_ms, now_ms)
             self.connected_since_ms = None
         if self._is_connected_for_long() and all(h.holds_addresses for h in self.hosts.values()):
-            raise Broken("both nodes hold the virtual IP")
+            raise BrokenError("both nodes hold the virtual IP")
 
     def _connected(self) -> bool:
-        for host in self.hosts.values():
-            if host.agent is None or host.agent.is_paused:
-                return False
-        return any(
-            all(self.networks.carries(network, host) for host in HOSTS) for network in NETWORKS
-        )
+        if not self.networks.connect:
+            return False
+        return all(host.agent and not host.agent.is_paused for host in self.hosts.values())
 
     def _is_connected_for_long(self) -> bool:
         since_ms = self.connected_since_ms

@@ -1,17 +1,19 @@
 """One schedule: two nodes in service, a client, a seeded series of troubles, healing, and the end.
 
-The troubles are drawn from the seed alone. After the last one everything is healed, and the pair must come
-back to PRIM and SECOND; an operator then helps only as the reasons shown tell him to.
+The troubles are drawn from the seed alone. After the last one everything is healed, and the pair
+must come back to PRIM and SECOND; an operator then helps only as the reasons shown tell him to.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from host_model import Host, Watcher
-from mirror_oracle import Broken, Oracle
+from mirror_oracle import BrokenError, Oracle
 from mirror_world import HOSTS, NETWORKS, Networks, World, other
+
 from telamon.mirror.lineage import ReplicatorRole
 from telamon.mirror.report import ModuleState, Readiness
+from telamon.mirror.role_action import Connect, Demote, Grant, Operation, Outdate, Promote
 from telamon.mirror.role_event import CheckAction, CheckFailed, CheckRecovered, CommandKind
 from telamon.mirror.role_state import Isolation, Settings
 
@@ -43,7 +45,7 @@ class Schedule:
         isolation = Isolation.WAIT if self.chance.random() < 0.15 else Isolation.TAKEOVER
         on_disk = self.chance.random() < 0.8
         preferred = self.chance.choice(HOSTS)
-        watcher = Watcher(self.oracle.promoted, self.oracle.granted)
+        watcher = Watcher(self._begun, self.oracle.promoted, self.oracle.granted)
         self.hosts = {
             name: Host(
                 name,
@@ -69,19 +71,19 @@ class Schedule:
         self.oracle.hosts = self.hosts
         self.world.note("all", f"seed {seed} {isolation} on_disk={on_disk} preferred={preferred}")
         self._next_commit = 1
-        self._is_troubled = True
+        self._is_troubled = False
         self._helped = False
 
     def run(self) -> Outcome:
         """The whole history; raises what does not hold."""
         for host in self.hosts.values():
             host.start_agent()
+            self._agent(host.name).order(CommandKind.START)
         self.world.after(CLIENT_MS, self._client)
-        self._until(lambda: self._agent("n1").order(CommandKind.START) > 0, 1)
-        self._agent("n2").order(CommandKind.START)
         first = self.chance.choice(HOSTS)
         self.world.after(500, lambda: self._agent(first).order(CommandKind.PRIM))
         self._until(self._is_settled, 30_000)
+        self._is_troubled = True
         end_ms = self.world.now_ms + TROUBLED_MS
         self._trouble(end_ms)
         self._advance(end_ms)
@@ -115,7 +117,7 @@ class Schedule:
             held_ms = held_ms + 100 if reached() else 0
             if self.world.now_ms > limit_at_ms and held_ms == 0:
                 states = ", ".join(self._shown(host) for host in HOSTS)
-                raise Broken(f"not PRIM and SECOND after {limit_ms / 1000:g} s: {states}")
+                raise BrokenError(f"not PRIM and SECOND after {limit_ms / 1000:g} s: {states}")
 
     def _shown(self, name: str) -> str:
         agent = self.hosts[name].agent
@@ -147,28 +149,43 @@ class Schedule:
         """One trouble after the other, until healing time."""
         if self.world.now_ms >= end_ms or not self._is_troubled:
             return
-        troubles = [
-            self._cut_network,
-            self._cut_network,
-            self._cut_all,
-            self._cut_one_way,
-            self._worsen_network,
-            self._power_off,
-            self._power_off,
-            self._kill_agent,
-            self._kill_replicator,
-            self._pause,
-            self._local_trouble,
-            self._fill_disk,
-            self._storage_error,
-            self._goodbye,
-            self._check,
-            self._order,
-            self._order,
-        ]
-        self.chance.choice(troubles)()
+        self._any_trouble()
         gap_ms = int(self.chance.expovariate(1 / self.chance.choice((300, 1_500, 4_000))))
         self.world.after(gap_ms, lambda: self._trouble(end_ms))
+
+    def _any_trouble(self) -> None:
+        if not self._is_troubled:
+            return
+        self.chance.choice(
+            (
+                self._cut_network,
+                self._cut_network,
+                self._cut_all,
+                self._cut_one_way,
+                self._block_sessions,
+                self._block_sessions,
+                self._worsen_network,
+                self._power_off,
+                self._power_off,
+                self._kill_agent,
+                self._kill_replicator,
+                self._pause,
+                self._local_trouble,
+                self._fill_disk,
+                self._storage_error,
+                self._goodbye,
+                self._check,
+                self._order,
+                self._order,
+            )
+        )()
+
+    def _begun(self, operation: Operation) -> None:
+        """The worst moment for a trouble is in the middle of something."""
+        is_grave = isinstance(operation, Promote | Demote | Grant | Outdate | Connect)
+        if self._is_troubled and self.chance.random() < (0.15 if is_grave else 0.03):
+            hit = self.chance.choice((self._power_off, self._cut_all, self._any_trouble))
+            self.world.after(self.chance.randint(0, 60), hit)
 
     def _later(self, call: Callable[[], None], longest_ms: int = 8_000) -> None:
         """Undo a trouble after a while, unless everything was healed before."""
@@ -180,6 +197,8 @@ class Schedule:
         return self.hosts[self.chance.choice(HOSTS)]
 
     def _cut(self, cuts: list[tuple[str, str]]) -> None:
+        if not self._is_troubled:
+            return
         self.world.note("net", f"cut {cuts}")
         for network, sender in cuts:
             self.networks.cut(network, sender)
@@ -201,6 +220,18 @@ class Schedule:
     def _cut_all(self) -> None:
         self._cut([(network, host) for network in NETWORKS for host in HOSTS])
 
+    def _block_sessions(self) -> None:
+        self.world.note("net", "sessions blocked")
+        self.networks.sessions_blocked = True
+        for host in self.hosts.values():
+            if host.replicator is not None:
+                host.replicator.watch_networks()
+
+        def unblock() -> None:
+            self.networks.sessions_blocked = False
+
+        self._later(unblock)
+
     def _cut_one_way(self) -> None:
         sender = self.chance.choice(HOSTS)
         networks = self.chance.choice([NETWORKS, NETWORKS[:1], NETWORKS[1:]])
@@ -214,7 +245,7 @@ class Schedule:
 
     def _power_off(self) -> None:
         host = self._host()
-        if host.is_on:
+        if host.is_on and self._is_troubled:
             host.power_off()
             self._later(lambda: host.is_on or host.power_on(), 12_000)
 
@@ -318,7 +349,7 @@ class Schedule:
                 host.start_agent()
 
     def _operate(self) -> None:
-        """What an operator does who reads the reasons: starts what stopped, decides where asked to."""
+        """What an operator does who reads the reasons: start what stopped, decide where asked."""
         self.world.after(OPERATOR_MS, self._operate)
         agents = {name: host.agent for name, host in self.hosts.items()}
         for agent in agents.values():
@@ -363,11 +394,11 @@ class Schedule:
         for host in self.hosts.values():
             missing = self.oracle.acknowledged.keys() - host.disk.content - self.oracle.given_up
             if missing:
-                raise Broken(f"{host.name} lacks acknowledged commits {sorted(missing)[:5]}")
+                raise BrokenError(f"{host.name} lacks acknowledged commits {sorted(missing)[:5]}")
         primaries = [
             host.name
             for host in self.hosts.values()
             if host.replicator is not None and host.replicator.role is ReplicatorRole.PRIMARY
         ]
         if len(primaries) != 1 or not self.hosts[primaries[0]].serves:
-            raise Broken(f"primaries at the end: {primaries}")
+            raise BrokenError(f"primaries at the end: {primaries}")

@@ -8,7 +8,6 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 NETWORKS = ("lan", "repl")
 HOSTS = ("n1", "n2")
@@ -19,34 +18,26 @@ def other(host: str) -> str:
     return HOSTS[1] if host == HOSTS[0] else HOSTS[0]
 
 
-@dataclass(order=True)
-class _Call:
-    at_ms: int
-    order: int
-    call: Callable[[], None] = field(compare=False)
-
-
 class World:
     """Clock, chance and trace."""
 
     def __init__(self, seed: int) -> None:
         self.now_ms = 1_000
         self.chance = random.Random(seed)
-        self._calls: list[_Call] = []
+        self._calls: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
         self.trace: deque[str] = deque(maxlen=TRACE_LINES)
 
-    def after(self, delay_ms: int, call: Callable[[], None]) -> None:
+    def after(self, delay_ms: int, call: Callable[[], object]) -> None:
         """Call later."""
         self._order += 1
-        heapq.heappush(self._calls, _Call(self.now_ms + delay_ms, self._order, call))
+        heapq.heappush(self._calls, (self.now_ms + delay_ms, self._order, call))
 
     def run_until(self, end_ms: int, after_each: Callable[[], None]) -> None:
         """Let everything happen up to a time, looking at the world after each event."""
-        while self._calls and self._calls[0].at_ms <= end_ms:
-            call = heapq.heappop(self._calls)
-            self.now_ms = call.at_ms
-            call.call()
+        while self._calls and self._calls[0][0] <= end_ms:
+            self.now_ms, _, call = heapq.heappop(self._calls)
+            call()
             after_each()
         self.now_ms = end_ms
 
@@ -61,6 +52,10 @@ class Networks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._cut: set[tuple[str, str]] = set()
+        self.connect = True
+        """Some network carries both ways."""
+        self.sessions_blocked = False
+        """A packet filter lets heartbeats through and nothing else."""
         self.loss = 0.0
         self.duplicates = 0.0
         self.longest_delay_ms = 3
@@ -68,13 +63,20 @@ class Networks:
     def cut(self, network: str, sender: str) -> None:
         """Nothing that `sender` sends on this network arrives any more."""
         self._cut.add((network, sender))
+        self._judge()
 
     def heal(self, network: str, sender: str) -> None:
         self._cut.discard((network, sender))
+        self._judge()
+
+    def _judge(self) -> None:
+        self.connect = any(self._is_two_way(network) for network in NETWORKS)
 
     def heal_all(self) -> None:
         """Every network carries everything again."""
         self._cut.clear()
+        self._judge()
+        self.sessions_blocked = False
         self.loss = self.duplicates = 0.0
         self.longest_delay_ms = 3
 
@@ -83,6 +85,9 @@ class Networks:
 
     def is_whole(self, network: str) -> bool:
         """Both directions work, as TCP needs it."""
+        return not self.sessions_blocked and self._is_two_way(network)
+
+    def _is_two_way(self, network: str) -> bool:
         return all(self.carries(network, host) for host in HOSTS)
 
     def datagram(self, network: str, sender: str, arrive: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from mirror_world import NETWORKS, Networks, World, other
+
 from telamon.mirror.lineage import (
     NOBODY_BEHIND,
     DataState,
@@ -73,7 +74,7 @@ class Commit:
     is_on_peer: bool = False
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The replicator refuses a command."""
 
 
@@ -140,14 +141,14 @@ class Replicator:
 
     def connect(self, *, discard: bool) -> None:
         if self.role is not ReplicatorRole.IDLE:
-            raise Refused(f"is {self.role}")
+            raise RefusedError(f"is {self.role}")
         self.role, self.discards = ReplicatorRole.SECONDARY, discard
         self._record(role_at_shutdown=ReplicatorRole.SECONDARY)
         self._link(LinkState.CONNECTING)
 
     def disconnect(self) -> None:
         if self.role is not ReplicatorRole.SECONDARY:
-            raise Refused(f"is {self.role}")
+            raise RefusedError(f"is {self.role}")
         self._end_session()
         self.disk.flush()
         self.role = ReplicatorRole.IDLE
@@ -159,7 +160,7 @@ class Replicator:
         if self.role is ReplicatorRole.PRIMARY:
             return
         if lineage.data_state is not DataState.UP_TO_DATE and not force:
-            raise Refused(f"the data is {lineage.data_state}")
+            raise RefusedError(f"the data is {lineage.data_state}")
         self._end_session()
         self.continues_clean = handover and lineage.clean
         self.role, self.link, self.alone = ReplicatorRole.PRIMARY, LinkState.DOWN, False
@@ -172,10 +173,10 @@ class Replicator:
     def demote(self, *, force: bool) -> None:
         """Unmount; the rim has waited for the acknowledgement of what was sent."""
         if self.role is not ReplicatorRole.PRIMARY:
-            raise Refused(f"is {self.role}")
+            raise RefusedError(f"is {self.role}")
         is_clean = self.alone or (self.link is LinkState.LIVE and not self._unacknowledged())
         if not is_clean and not force and self.link is LinkState.LIVE:
-            raise Refused("the peer does not acknowledge")
+            raise RefusedError("the peer does not acknowledge")
         self.disk.flush()
         peer = self.session.secondary if self.session else None
         if peer is not None and self.link is LinkState.LIVE and is_clean:
@@ -196,7 +197,7 @@ class Replicator:
 
     def grant(self, generation: str) -> None:
         if self.role is not ReplicatorRole.PRIMARY or self.link is LinkState.LIVE:
-            raise Refused("is not a primary without a live peer")
+            raise RefusedError("is not a primary without a live peer")
         if self.alone:
             return
         lineage = self.disk.lineage
@@ -213,7 +214,7 @@ class Replicator:
 
     def outdate(self) -> None:
         if self.role is ReplicatorRole.PRIMARY:
-            raise Refused("is primary")
+            raise RefusedError("is primary")
         if self.disk.lineage.data_state is DataState.UP_TO_DATE:
             self._record(data_state=DataState.OUTDATED)
 

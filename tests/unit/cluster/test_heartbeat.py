@@ -25,11 +25,12 @@ HEARTBEATS = st.builds(
     sequence=U64,
     network=NAMES,
     knows_boot_id=U64 | st.just(0),
+    knows_sequence=U64 | st.just(0),
     hears_receiver=st.booleans(),
     says_goodbye=st.booleans(),
     payloads=st.lists(st.tuples(NAMES, st.binary(max_size=300)), max_size=4).map(tuple),
 )
-ONE = Heartbeat("n1", 7, 42, "lan", 9, True, False, (("postgresql", b"report"),))
+ONE = Heartbeat("n1", 7, 42, "lan", 9, 5, True, False, (("postgresql", b"report"),))
 
 
 @given(HEARTBEATS, NAMES)
