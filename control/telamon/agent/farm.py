@@ -18,6 +18,7 @@ from pathlib import Path
 from telamon.agent import models
 from telamon.agent.clock import boottime_ms
 from telamon.agent.events import EventLog
+from telamon.agent.farm_application import FarmApplication
 from telamon.agent.farm_building import Plan
 from telamon.agent.farm_status import describe, owner
 from telamon.agent.farm_traffic import FarmTraffic, Surroundings, measure_while
@@ -27,13 +28,11 @@ from telamon.cluster.heartbeat import Heartbeat
 from telamon.errors import RefusedError, TelamonError
 from telamon.farm.message import Offer
 from telamon.mirror.role_event import Presence
-from telamon.module.leftover import kill_leftover
 from telamon.module.scripts import Scripts
 from telamon.net.connections import reset_connections
 
 LOOK_S = 1.0
 """Between two looks: at the application, at connections that are to end, at silent hosts."""
-ANSWER_LIMIT_S = 1.0
 FAILURES_IN_A_ROW = 2
 RETRY_S = 1.0
 POLL_S = 0.05
@@ -74,6 +73,9 @@ class FarmModule:
     def __init__(self, parts: FarmParts) -> None:
         self._parts = parts
         self.plan = parts.plan
+        self._application = FarmApplication(
+            parts.plan.configured, parts.scripts, parts.directory, parts.memory, self.note
+        )
         self.traffic = FarmTraffic(parts.plan, parts.surroundings, self._break)
         self.phase = Phase.STOPPED
         self.reason = ""
@@ -186,9 +188,9 @@ class FarmModule:
         application = parts.memory.application
         if not await self.traffic.adopt():
             if application is not Presence.OFF:
-                await self._stop_application(is_forced=True)
+                await self._application.stop(is_forced=True)
             return
-        if application is Presence.ON and not await self._what_does_not_answer():
+        if application is Presence.ON and not await self._application.what_does_not_answer():
             self._enter(Phase.UP, "drained: serves no new clients" if self.is_drained else "")
             self._begin()
             self.note("found running, and adopted")
@@ -220,7 +222,7 @@ class FarmModule:
             await self.traffic.prepare()
             if not self.traffic.is_running:
                 self._begin()
-            await self._start_application()
+            await self._application.start()
         except TelamonError as error:
             await self._failed(str(error))
         else:
@@ -231,8 +233,8 @@ class FarmModule:
         self._enter(Phase.RESTARTING, "drains, to restart the application")
         await self._drain_out()
         try:
-            await self._stop_application(is_forced=False)
-            await self._start_application()
+            await self._application.stop(is_forced=False)
+            await self._application.start()
         except TelamonError as error:
             await self._failed(str(error))
         else:
@@ -251,7 +253,7 @@ class FarmModule:
         recent = tuple(ms for ms in self._failures_ms if ms > begin_ms)
         self._failures_ms = (*recent, now_ms)
         self._enter(Phase.FAILED, reason, Severity.WARNING)
-        await self._stop_application(is_forced=True)
+        await self._application.stop(is_forced=True)
         if len(recent) >= failures.limit:
             self._is_forced = True
             reason = (
@@ -277,7 +279,7 @@ class FarmModule:
         for address in self.plan.addresses:
             with contextlib.suppress(TelamonError):
                 await reset_connections(address)
-        await self._stop_application(is_forced=self._is_forced)
+        await self._application.stop(is_forced=self._is_forced)
         await self.traffic.release()
         self._is_forced = self._is_restart_ordered = False
         self._fault = ""
@@ -302,50 +304,6 @@ class FarmModule:
                 return
             await asyncio.sleep(POLL_S)
 
-    async def _start_application(self) -> None:
-        parts, application = self._parts, self.plan.configured.application
-        limit_s = application.start_timeout.seconds
-        deadline_s = time.monotonic() + limit_s
-        parts.memory.application = Presence.UNKNOWN
-        await parts.scripts.run(
-            self._script(application.start), action="start", role="farm", limit_s=limit_s
-        )
-        while fault := await self._what_does_not_answer():
-            if time.monotonic() >= deadline_s:
-                raise TelamonError(
-                    f"{fault} within {limit_s:g} s (start_timeout) after the start script; see"
-                    f" {parts.scripts.latest_output}"
-                )
-            await asyncio.sleep(POLL_S)
-        parts.memory.application = Presence.ON
-
-    async def _stop_application(self, *, is_forced: bool) -> None:
-        parts, application = self._parts, self.plan.configured.application
-        parts.memory.application = Presence.UNKNOWN
-        try:
-            await parts.scripts.run(
-                self._script(application.stop),
-                action="stop",
-                role="farm",
-                limit_s=application.stop_timeout.seconds,
-                is_forced=is_forced,
-            )
-        except TelamonError as error:
-            self.note(str(error), Severity.WARNING)
-            is_forced = True
-        if is_forced and (killed := await kill_leftover(self.plan.module)):
-            self.note(f"{killed} processes of the application were killed", Severity.WARNING)
-        parts.memory.application = Presence.OFF
-
-    async def _what_does_not_answer(self) -> str:
-        """Looks where the application accepts no connections; empty if it does everywhere."""
-        for address in self.plan.addresses:
-            for service in self.plan.configured.services:
-                for ports in service.ports if service.protocol == "tcp" else ():
-                    if not await accepts(str(address), ports[0]):
-                        return f"the application does not answer on {address} port {ports[0]}"
-        return ""
-
     async def _look_at_application(self) -> None:
         failures = 0
         while True:
@@ -353,7 +311,7 @@ class FarmModule:
             if self.phase is not Phase.UP or self._fault:
                 failures = 0
                 continue
-            fault = await self._what_does_not_answer()
+            fault = await self._application.what_does_not_answer()
             failures = failures + 1 if fault else 0
             if failures >= FAILURES_IN_A_ROW and self.phase is Phase.UP:
                 self._fault = fault
@@ -415,9 +373,6 @@ class FarmModule:
     def _drained_mark(self) -> Path:
         return self._parts.state / "drained"
 
-    def _script(self, path: str) -> Path:
-        return self._parts.directory / path
-
     def _enter(self, phase: Phase, reason: str, severity: Severity = Severity.INFO) -> None:
         self.phase, self.reason = phase, reason
         if phase is Phase.STOPPED:
@@ -433,27 +388,3 @@ class FarmModule:
     def _break(self, error: Exception) -> None:
         if self._defect is not None and not self._defect.done():
             self._defect.set_exception(error)
-
-
-async def accepts(address: str, port: int) -> bool:
-    """Whether a connection to this port is accepted in time."""
-    try:
-        async with asyncio.timeout(ANSWER_LIMIT_S):
-            _, writer = await asyncio.open_connection(address, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
-
-
-async def answers_at_all(address: str, port: int) -> bool:
-    """Whether the host behind an address lives: its kernel refuses what nobody accepts."""
-    try:
-        async with asyncio.timeout(ANSWER_LIMIT_S / 2):
-            _, writer = await asyncio.open_connection(address, port)
-    except ConnectionRefusedError:
-        return True
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from telamon.agent.farm import FarmModule, FarmParts, answers_at_all
+from telamon.agent.farm import FarmModule, FarmParts
+from telamon.agent.farm_application import answers_at_all
 from telamon.agent.farm_building import Plan, plan_of
 from telamon.agent.farm_interface import FarmInterface
 from telamon.agent.farm_traffic import Surroundings

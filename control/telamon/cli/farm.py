@@ -128,7 +128,8 @@ def detach(
         for address in made.addresses():
             await remove_address(loopback, ip_interface(address))
 
-    freed = footprint.interfaces(paths.run)
+    pinned = {path.name.replace(":", ".") for path in xdp.PINS.glob("*")}
+    freed = sorted(pinned | set(footprint.interfaces(paths.run)))
     for interface in freed:
         made = footprint.load(paths.run, interface)
         asyncio.run(remove_addresses(made))

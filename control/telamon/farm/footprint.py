@@ -82,8 +82,8 @@ def load(run: Path, interface: str) -> Footprint:
         return Footprint()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NetworkError(
-            f"{path} is damaged ({error}): run `telamon farm detach --force`, then start the farm"
-            " modules of this node again"
+            f"{path} is damaged ({error}): remove it, run `telamon farm detach --force`, take the"
+            " virtual IPs from lo, and start the farm modules of this node again"
         ) from error
 
 
