@@ -234,6 +234,11 @@ impl Node {
         std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
     }
 
+    /// Replaces a part of the configuration, before the start.
+    pub fn configure(&mut self, key: &str, value: Value) {
+        self.configuration[key] = value;
+    }
+
     pub fn configuration(&self) -> &Value {
         &self.configuration
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod cluster;
+mod full;
 mod hostile;
 mod mutator;
 mod resync;

@@ -52,6 +52,7 @@ pub fn seed() -> u64 {
 pub struct Mutator {
     root: PathBuf,
     random: Random,
+    preallocates: bool,
 }
 
 /// Few names, so that operations meet.
@@ -62,6 +63,16 @@ impl Mutator {
         Mutator {
             root: root.to_owned(),
             random: Random::new(seed),
+            preallocates: false,
+        }
+    }
+
+    /// Also reserves space. What is reserved and not written reads as a hole or as data depending on what is cached, so only trees
+    /// that got the very same operations can be compared after it.
+    pub fn preallocating(self) -> Mutator {
+        Mutator {
+            preallocates: true,
+            ..self
         }
     }
 
@@ -147,7 +158,7 @@ impl Mutator {
 
     fn punch(&mut self, path: &Path) -> io::Result<()> {
         let file = existing(path)?;
-        let flags = match self.random.below(3) {
+        let flags = match self.random.below(if self.preallocates { 3 } else { 1 }) {
             0 => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
             1 => FallocateFlags::ZERO_RANGE,
             _ => FallocateFlags::empty(),

@@ -48,6 +48,16 @@ fn trees_become_equal_under_a_storm() {
     end_equal(&mut cluster);
 }
 
+#[test]
+fn live_changes_of_every_kind_arrive() {
+    let seed = seed();
+    let mut cluster = Cluster::live(&json!({}));
+    Mutator::new(&cluster.n1.data, seed)
+        .preallocating()
+        .run(5000);
+    end_equal(&mut cluster);
+}
+
 fn both_live(cluster: &mut Cluster) {
     cluster.n1.until_link("live");
     cluster.n2.until_link("live");

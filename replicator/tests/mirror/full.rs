@@ -1,0 +1,96 @@
+//! The secondary's disk is full: it says why, the primary goes on when granted, and the secondary comes back by itself.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::tree;
+
+/// A small ext4 of its own, unmounted at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(image: &Path, at: &Path, megabytes: u64) -> SmallDisk {
+        File::create(image)
+            .unwrap()
+            .set_len(megabytes << 20)
+            .unwrap();
+        let run =
+            |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-m", "0"])
+            .arg(image));
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(image)
+            .arg(at));
+        SmallDisk(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        use rustix::mount::{UnmountFlags, unmount};
+        while unmount(&self.0, UnmountFlags::DETACH).is_ok() {}
+    }
+}
+
+#[test]
+fn a_full_secondary_says_so_and_returns_when_there_is_room() {
+    let mut cluster = Cluster::new(&json!({}));
+    let disk = cluster.n2.home.join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let _small = SmallDisk::mount(&cluster.n2.home.join("image"), &disk, 64);
+    let ballast = disk.join("ballast");
+    cluster.n2.data = disk.join("data");
+    std::fs::create_dir(&cluster.n2.data).unwrap();
+    let directories = json!([{"path": cluster.n2.data}]);
+    cluster.n2.configure("directories", directories);
+    std::fs::write(&ballast, vec![1; 30 << 20]).unwrap();
+
+    cluster.n1.start();
+    cluster.n2.start();
+    cluster.n1.call("promote", json!({"force": true}));
+    cluster.n1.call("grant", json!({}));
+    cluster.n2.call("connect", json!({}));
+    cluster.n1.until_link("live");
+
+    let path = cluster.n1.data.join("large");
+    let writer = std::thread::spawn(move || {
+        let mut file = File::create(path).unwrap();
+        for _ in 0..40 {
+            file.write_all(&vec![2; 1 << 20]).unwrap();
+        }
+        file.sync_all().unwrap();
+    });
+    let degraded = cluster.n1.event("degraded");
+    assert!(
+        degraded["reason"]
+            .as_str()
+            .unwrap()
+            .contains("disk full on n2"),
+        "{degraded}"
+    );
+    cluster.n2.until("full", |status| {
+        status["link_reason"]
+            .as_str()
+            .unwrap()
+            .contains("disk full on n2")
+    });
+    cluster
+        .n1
+        .until("waiting", |status| status["commits"] == "waiting");
+    cluster.n1.call("grant", json!({}));
+    writer.join().unwrap();
+
+    std::fs::remove_file(ballast).unwrap();
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+    cluster.n1.call("demote", json!({"timeout_ms": 20_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+    cluster.n2.kill();
+}
