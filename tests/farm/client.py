@@ -17,12 +17,12 @@ from scapy.layers.l2 import ARP, Ether
 
 ETH_P_ALL, ETH_P_ARP = 0x0003, 0x0806
 TCP = 6
-SILENCE_S = 0.6
+SILENCE_S = 1.0
 OWN_MAC = Path("/sys/class/net/eth0/address").read_text().strip()
 
 CONNECT_S = 8.0
 ECHO_S = 4.0
-DATAGRAM_S = 0.5
+DATAGRAM_S = 1.0
 
 
 class Client:

@@ -8,7 +8,7 @@ is decided before: by the mode of the Unix socket, by the certificate over TLS.
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -103,6 +103,16 @@ def _own_routes(service: ClusterService) -> APIRouter:
                     yield event.model_dump_json() + "\n"
 
         return StreamingResponse(all_lines(), media_type="application/x-ndjson")
+
+    @routes.get("/modules/{module}/owner")
+    async def owner(
+        module: str,
+        client: str,
+        client_port: Annotated[int, Query(ge=0, le=65535)] = 0,
+        protocol: Literal["tcp", "udp"] = "tcp",
+        port: Annotated[int | None, Query(ge=1, le=65535)] = None,
+    ) -> models.FarmOwner:
+        return service.farm_owner(module, protocol, client, client_port, port)
 
     @routes.post("/shutdown", status_code=204)
     async def shutdown() -> None:

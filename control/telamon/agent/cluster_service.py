@@ -18,7 +18,6 @@ from telamon.agent.node import Node
 from telamon.agent.peers import Peers
 from telamon.errors import NotFoundError, RefusedError, TelamonError, UnreachableError
 from telamon.mirror.report import ModuleState
-from telamon.mirror.role_event import CommandKind
 
 STATUS_LIMIT_S = 2.0
 INSTALL_LIMIT_S = 60.0
@@ -66,7 +65,7 @@ class ClusterService:
 
     async def act_here(self, module: str, request: ActionRequest) -> Results:
         """Gives an order to this node alone."""
-        await self._node.order(module, CommandKind(request.action), force=request.force)
+        await self._node.order(module, request.action, force=request.force)
         return Results(nodes={self._node.name: NodeResult(accepted=True)})
 
     async def install(self, archive: bytes, nodes: list[str] | None) -> Results:
@@ -76,6 +75,12 @@ class ClusterService:
         chosen = nodes or list(members)
         self._check_nodes(chosen, members, name)
         return Results(nodes=await self._each(chosen, lambda node: self._install_on(node, archive)))
+
+    def farm_owner(
+        self, module: str, protocol: str, client: str, client_port: int, port: int | None
+    ) -> models.FarmOwner:
+        """Who gets a client of a farm module, by this node's table."""
+        return self._node.farm_owner(module, protocol, client, client_port, port)
 
     async def install_here(self, archive: bytes) -> Results:
         """Installs a module on this node alone."""
@@ -150,6 +155,8 @@ class ClusterService:
         match action:
             case ActionKind.START | ActionKind.STOP:
                 return members
+            case ActionKind.DRAIN | ActionKind.UNDRAIN:
+                raise RefusedError(f"say which node is to {action}: one of {', '.join(members)}")
             case ActionKind.SWAP | ActionKind.RESTART:
                 running = await self._running_application(module)
                 return running[:1] or members[:1]

@@ -136,6 +136,11 @@ class Heartbeats:
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_soon(self._send_all)
 
+    def tell(self, node: str, payload: tuple[str, bytes]) -> None:
+        """Sends one payload to one node at once; lost as any datagram may be."""
+        if node in self._peers:
+            self._send_to(node, (payload,))
+
     def say_goodbye(self) -> None:
         """Tells every peer that this agent ends and runs nothing any more."""
         self._send_all(says_goodbye=True)
@@ -178,7 +183,7 @@ class Heartbeats:
                 case Fresh(heartbeat):
                     self._listener.peer_reported(heartbeat)
                 case Introduced(node, boot_id):
-                    self._send_to(node, life=boot_id)
+                    self._send_to(node, self._listener.payloads(node), life=boot_id)
                 case Ignored(reason):
                     log.debug("a heartbeat does not count: %s", reason)
 
@@ -187,10 +192,16 @@ class Heartbeats:
             self._soon.cancel()
             self._soon = None
         for node in self._peers:
-            self._send_to(node, says_goodbye=says_goodbye)
+            self._send_to(node, self._listener.payloads(node), says_goodbye=says_goodbye)
 
-    def _send_to(self, node: str, *, says_goodbye: bool = False, life: int = 0) -> None:
-        payloads = self._listener.payloads(node)
+    def _send_to(
+        self,
+        node: str,
+        payloads: tuple[tuple[str, bytes], ...],
+        *,
+        says_goodbye: bool = False,
+        life: int = 0,
+    ) -> None:
         for network, address in self._peers[node].items():
             self._membership, heading = membership.head(self._membership, node, life)
             heartbeat = Heartbeat(

@@ -20,7 +20,7 @@ from telamon.agent.clock import boottime_ms
 from telamon.agent.memory import Remembered
 from telamon.agent.mirror_operations import MirrorOperations, MirrorParts
 from telamon.agent.mirror_status import describe
-from telamon.agent.models import Severity
+from telamon.agent.models import ActionKind, Severity
 from telamon.cluster.heartbeat import Heartbeat
 from telamon.errors import RefusedError, TelamonError, TimedOutError
 from telamon.mirror import role
@@ -103,14 +103,18 @@ class MirrorModule:
             for _, task in self._running.values():
                 task.cancel()
 
-    async def order(self, kind: CommandKind, *, force: bool) -> None:
+    async def order(self, kind: ActionKind, *, force: bool) -> None:
         """Gives an operator's order; returns when it is accepted and remembered."""
         await self._has_begun.wait()
+        if kind in (ActionKind.DRAIN, ActionKind.UNDRAIN):
+            raise RefusedError(
+                f"module {self._parts.module} is a mirror, which knows no {kind}: only farms do"
+            )
         number = next(self._order_numbers)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._orders[number] = answered
         try:
-            self._take(Command(number, kind, force))
+            self._take(Command(number, CommandKind(kind), force))
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 refusal = await answered
         except TimeoutError as error:
@@ -130,7 +134,7 @@ class MirrorModule:
         """Stops the module, but remembers that it is to be started again at the next boot."""
         await self._has_begun.wait()
         intent_is_started = self._state.intent_is_started
-        await self.order(CommandKind.STOP, force=False)
+        await self.order(ActionKind.STOP, force=False)
         while not self.is_stopped:
             self._has_changed.clear()
             await self._has_changed.wait()
@@ -153,11 +157,11 @@ class MirrorModule:
         is_stop = self._view.state is ModuleState.STOP
         return self._has_begun.is_set() and is_stop and not self._running
 
-    def payload(self) -> bytes | None:
-        """This node's report, for a heartbeat; None before it is known what runs here."""
-        if not self._has_begun.is_set():
-            return None
-        return REPORT.dump_json(role.report(self._state))
+    def payloads(self, receiver: str) -> list[bytes]:
+        """This node's report, for a heartbeat to its peer; none before it has begun."""
+        if receiver != self._settings.peer or not self._has_begun.is_set():
+            return []
+        return [REPORT.dump_json(role.report(self._state))]
 
     def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
         """A heartbeat brought the peer's report."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from telamon.agent import models
 from telamon.agent.mirror_operations import MirrorParts
 from telamon.bpf.capture import Capture
+from telamon.mirror.lineage import ReplicatorRole
 from telamon.mirror.report import LinkState, Readiness
 from telamon.mirror.role_action import (
     AddAddresses,
@@ -73,7 +74,12 @@ async def describe(
 
 
 def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str, object]:
-    reason = status.capture_reason or (capture.reason if capture else "")
+    # Before it serves, a replicator does not look at the capture that it is going to use.
+    back_end, reason = str(status.capture), status.capture_reason
+    if capture is not None and status.role is not ReplicatorRole.PRIMARY:
+        back_end, reason = str(capture.back_end), capture.reason
+    elif capture is not None:
+        reason = reason or capture.reason
     return {
         "link": status.link,
         "link_reason": status.link_reason,
@@ -92,7 +98,7 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
             )
             for directory in status.directories
         ],
-        "capture": status.capture,
+        "capture": back_end,
         "capture_reason": reason,
         "counters": status.counters.model_dump(),
     }

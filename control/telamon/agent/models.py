@@ -113,12 +113,50 @@ class Directory(ApiModel):
     mode: str
 
 
+class FarmShare(ApiModel):
+    """Services of a farm that are shared out together, as one node sees them."""
+
+    services: str
+    weight: int = Field(description="what this node offers now; 0 serves no new clients")
+    buckets: int = Field(description="served here")
+    share_percent: float
+    epoch: int = Field(description="of the view in force; equal on all nodes that agree")
+    is_committed: bool = Field(description="this node serves all that the view gives it")
+    members: dict[str, int] = Field(description="member of the view -> its buckets in the table")
+    holding: int = Field(description="buckets of others in which connections may still be here")
+
+
+class FarmStatus(ApiModel):
+    """A farm module on one node."""
+
+    filters: list[str]
+    drained: bool
+    connections: int
+    shares: list[FarmShare]
+    packets: dict[str, int] = Field(
+        description="what became of packets, by reason; zeroes left out"
+    )
+
+
+class FarmOwner(ApiModel):
+    """Who gets a client, and why."""
+
+    services: str
+    affinity: str
+    bucket: int
+    node: str | None = Field(description="null while the bucket is on its way")
+    previous: str | None = Field(description="who may still hold connections of the bucket")
+    reason: str
+
+
 class ModuleNodeStatus(ApiModel):
     """One module on one node. Where the node is silent all but `reachable` and `reason` is null."""
 
     reachable: bool
     reason: str = Field(description="one sentence: why it is in this state, or why it is silent")
-    state: str | None = Field(default=None, description="STOP, WAIT, ALONE, PRIM or SECOND")
+    state: str | None = Field(
+        default=None, description="STOP, WAIT, ALONE, PRIM or SECOND; of a farm STOP, WAIT or UP"
+    )
     ready: bool | None = None
     readiness: str | None = Field(default=None, description="ready, transient or not ready")
     intent: str | None = Field(default=None, description="started or stopped: what boot will do")
@@ -141,6 +179,7 @@ class ModuleNodeStatus(ApiModel):
     counters: dict[str, int] = {}
     replicator_pid: int | None = None
     last_script: str | None = Field(default=None, description="output file of the latest script")
+    farm: FarmStatus | None = Field(default=None, description="of a farm module only")
 
 
 class ModuleStatus(ApiModel):
@@ -169,6 +208,8 @@ class ActionKind(StrEnum):
     SECOND = "second"
     SWAP = "swap"
     RESTART = "restart"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
 
 
 class ActionRequest(ApiModel):

@@ -8,9 +8,11 @@ faulty one is shown with its faults and harms no other.
 import asyncio
 import contextlib
 import functools
+import importlib
 import random
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from telamon.agent import models
 from telamon.agent.events import EventLog
@@ -26,13 +28,17 @@ from telamon.cluster.heartbeat import Heartbeat, Keys
 from telamon.cluster.loading import load_cluster
 from telamon.cluster.membership import Standing
 from telamon.errors import InvalidError, NotFoundError, RefusedError
-from telamon.mirror.role_event import CommandKind
 from telamon.module.config import AnyModule
+from telamon.module.farm_config import FarmModule as ConfiguredFarm
 from telamon.module.loading import Loaded
 from telamon.module.mirror_config import MirrorModule as ConfiguredMirror
 from telamon.module.store import ModuleStore
 from telamon.paths import Paths
 from telamon.replication import mounts
+
+if TYPE_CHECKING:
+    from telamon.agent.farm import FarmModule
+    from telamon.agent.farm_node import FarmNode
 
 
 class Node:
@@ -62,7 +68,9 @@ class Node:
         self._started_s = time.monotonic()
         self._boot_id = random.SystemRandom().randrange(1, 1 << 63)
         self._lateness = Lateness()
-        self._modules: dict[str, MirrorModule] = {}
+        self._modules: dict[str, MirrorModule | FarmModule] = {}
+        self._farms: FarmNode | None = None
+        self._refusals: dict[str, str] = {}  # why valid modules do not run here
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._installed: dict[str, Loaded] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -100,7 +108,7 @@ class Node:
         return tuple(
             (name, payload)
             for name, module in self._modules.items()
-            if receiver == module.peer and (payload := module.payload()) is not None
+            for payload in module.payloads(receiver)
         )
 
     def peer_heard(self, node: str) -> None:
@@ -121,7 +129,7 @@ class Node:
         """The nodes that an installed module belongs to."""
         return self._configured(module).nodes
 
-    async def order(self, module: str, kind: CommandKind, *, force: bool) -> None:
+    async def order(self, module: str, kind: models.ActionKind, *, force: bool) -> None:
         """Gives an order to a module on this node."""
         running = self._module(module)
         self.events.append(f"{kind}{' --force' if force else ''} ordered", module=module)
@@ -130,6 +138,15 @@ class Node:
         except RefusedError as error:
             self.events.append(f"{kind} refused: {error}", module=module)
             raise
+
+    def farm_owner(
+        self, module: str, protocol: str, client: str, client_port: int, port: int | None
+    ) -> models.FarmOwner:
+        """Who gets a client of a farm module."""
+        running = self._module(module)
+        if isinstance(running, MirrorModule):
+            raise RefusedError(f"module {module} is a mirror: its primary gets every client")
+        return running.owner(protocol, client, client_port, port)
 
     async def install(self, archive: bytes) -> str:
         """Installs a module, or a new version of a stopped one; returns its name."""
@@ -164,7 +181,7 @@ class Node:
                 )
             configured = self._installed.get(name)
             await self._end(name)
-            if running is not None:
+            if isinstance(running, MirrorModule):
                 await asyncio.to_thread(mounts.bare, name, running.directories)
                 await asyncio.to_thread(CaptureSet(name).remove)
             await asyncio.to_thread(self.store.remove, name)
@@ -207,10 +224,10 @@ class Node:
     async def _describe(self, name: str, loaded: Loaded) -> models.ModuleNodeStatus:
         if name in self._modules:
             return await self._modules[name].describe()
-        reason = str(loaded.faults[0]) if loaded.faults else "this kind of module does not run here"
-        return models.ModuleNodeStatus(
-            reachable=True, reason=f"not valid: {reason}; run `telamon config check`"
-        )
+        reason = self._refusals.get(name, "")
+        if loaded.faults:
+            reason = f"not valid: {loaded.faults[0]}; run `telamon config check`"
+        return models.ModuleNodeStatus(reachable=True, reason=reason)
 
     async def _load(self) -> None:
         """Starts every valid module that does not run yet."""
@@ -220,14 +237,31 @@ class Node:
                 continue
             for fault in loaded.faults:
                 self.events.append(str(fault), module=name, severity=Severity.ERROR)
-            if loaded.faults or not isinstance(loaded.model, ConfiguredMirror):
+            if loaded.faults or loaded.model is None:
                 continue
-            self._begin(name, loaded.model)
+            if isinstance(loaded.model, ConfiguredMirror):
+                self._begin(name, self._mirror(loaded.model))
+            else:
+                await self._begin_farm(name, loaded.model)
 
-    def _begin(self, name: str, configured: ConfiguredMirror) -> None:
+    def _begin(self, name: str, module: "MirrorModule | FarmModule") -> None:
         assert self._group is not None, "modules begin while the node runs"
+        self._modules[name] = module
+        self._tasks[name] = self._group.create_task(module.run(), name=f"module {name}")
+
+    async def _begin_farm(self, name: str, configured: ConfiguredFarm) -> None:
+        if self._farms is None:
+            farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
+            self._farms = farm_node.FarmNode(self)
+        try:
+            self._begin(name, self._farms.make(configured))
+        except InvalidError as error:
+            self._refusals[name] = str(error)
+            self.events.append(str(error), module=name, severity=Severity.ERROR)
+
+    def _mirror(self, configured: ConfiguredMirror) -> MirrorModule:
         peer = configured.peer_of(self.name)
-        module = MirrorModule(
+        return MirrorModule(
             settings_of(configured, self.cluster, self.name),
             functools.partial(
                 build_parts, configured, self.cluster, self.name, self.paths, self.events
@@ -237,18 +271,19 @@ class Node:
             send_heartbeat_soon=self.heartbeats.send_soon,
             peer_is_lost=lambda: self.heartbeats.standing(peer) is Standing.LOST,
         )
-        self._modules[name] = module
-        self._tasks[name] = self._group.create_task(module.run(), name=f"module {name}")
 
     async def _end(self, name: str) -> None:
         self._modules.pop(name, None)
+        self._refusals.pop(name, None)
         task = self._tasks.pop(name, None)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
 
-    def _module(self, name: str) -> MirrorModule:
+    def _module(self, name: str) -> "MirrorModule | FarmModule":
         configured = self._configured(name)
+        if name in self._refusals:
+            raise RefusedError(self._refusals[name])
         if name not in self._modules:
             raise RefusedError(
                 f"module {name} does not run on node {self.name} because its configuration is not "

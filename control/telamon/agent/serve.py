@@ -27,6 +27,7 @@ async def serve(node: Node, version: str) -> AsyncIterator[None]:
             addresses=list(own.addresses.values()),
             port=node.cluster.ports.api,
             tls=server_context(node.paths.configuration),
+            nodes=frozenset(one.name for one in node.cluster.nodes),
         ):
             yield
     finally:

@@ -1,8 +1,8 @@
 """The API on its sockets: a Unix socket for operators, TLS on every network for other nodes.
 
 Invariants: the Unix socket admits root and the group `telamon`, no one else; no byte that comes
-over the network reaches the API before the handshake has proved a certificate of this cluster. A
-handshake that fails is logged with its reason.
+over the network reaches the API before the handshake has proved that a node of this cluster calls.
+A handshake that fails is logged with its reason.
 """
 
 import asyncio
@@ -12,9 +12,10 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -39,17 +40,30 @@ class _Server(uvicorn.Server):
         yield
 
 
-class LoggedHandshake(ssl.SSLObject):
-    """A handshake whose failure leaves a line in the log."""
+def handshake_of(nodes: frozenset[str]) -> type[ssl.SSLObject]:
+    """A handshake that ends well only with one of the named nodes, and else leaves a line in the
+    log. The authority's signature is not enough: a node may have left the cluster since.
+    """
 
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            log.warning("refused a connection to the agents' port: %s", error)
-            raise
+    class Handshake(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+                _require_node(self.getpeercert(), nodes)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                log.warning("refused a connection to the agents' port: %s", error)
+                raise
+
+    return Handshake
+
+
+def _require_node(certificate: Mapping[str, Any] | None, nodes: frozenset[str]) -> None:
+    subject = (certificate or {}).get("subject", ())
+    caller = next((value for ((key, value),) in subject if key == "commonName"), None)
+    if caller not in nodes:
+        raise ssl.SSLError(f"{caller!r} is no node of cluster.yaml")
 
 
 @contextlib.asynccontextmanager
@@ -61,9 +75,10 @@ async def serving(
     addresses: list[IPv4Address | IPv6Address],
     port: int,
     tls: ssl.SSLContext,
+    nodes: frozenset[str],
 ) -> AsyncIterator[None]:
-    """Serves both applications until the caller is done."""
-    tls.sslobject_class = LoggedHandshake
+    """Serves both applications until the caller is done; `nodes` may call from outside."""
+    tls.sslobject_class = handshake_of(nodes)
     servers = [
         (_Server(_config(own_api)), [_unix_socket(unix_socket)]),
         (_Server(_config(nodes_api, tls)), [_tcp_socket(address, port) for address in addresses]),

@@ -18,6 +18,7 @@ from telamon.agent.models import (
     ApiModel,
     ClusterDescription,
     Event,
+    FarmOwner,
     Fault,
     Results,
     Status,
@@ -71,6 +72,16 @@ class Agent:
         """Gives an order."""
         path = f"/v1/modules/{quote(module, safe='')}/actions"
         return self._parse(Results, self._ask("POST", path, request.model_dump_json().encode()))
+
+    def farm_owner(
+        self, module: str, client: str, client_port: int, protocol: str, port: str
+    ) -> FarmOwner:
+        """Who gets a client of a farm; an empty port stands for the first service's."""
+        query = {"client": client, "client_port": str(client_port), "protocol": protocol}
+        if port:
+            query["port"] = port
+        path = f"/v1/modules/{quote(module, safe='')}/owner?{urlencode(query)}"
+        return self._parse(FarmOwner, self._ask("GET", path))
 
     def install(self, archive: bytes, nodes: list[str]) -> Results:
         """Installs a module."""

@@ -19,7 +19,9 @@ def events(
     module: Annotated[
         str | None, typer.Option(help="Only of this module.", autocompletion=complete_module)
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, max=2000, help="So many of the past.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, max=2000, help="So many of the past.")
+    ] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they happen.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -23,6 +23,7 @@ LAZY = {
     "status": "telamon.cli.status",
     "events": "telamon.cli.events",
     "module": "telamon.cli.module",
+    "farm": "telamon.cli.farm",
     "cluster": "telamon.cli.cluster",
     "config": "telamon.cli.config",
     "lab": "telamon.lab.commands",

@@ -246,5 +246,17 @@ def _draw_one(out: "Console", module: ModuleStatus) -> None:
     for node, here in module.nodes.items():
         out.print(f"{module.name} on {node}", style="bold", markup=False)
         for key, value in here.model_dump(mode="json", exclude_none=True).items():
-            if value not in ({}, [], ""):
-                out.print(f"  {key:<18} {value}", markup=False, soft_wrap=True)
+            for line in _lines(value):
+                out.print(f"  {key:<18} {line}", markup=False, soft_wrap=True)
+
+
+def _lines(value: object) -> list[str]:
+    """A value of the status for a person: one line, or one for each item of a list."""
+    if isinstance(value, list):
+        return [line for item in value for line in _lines(item)]
+    if isinstance(value, dict):
+        pairs = [f"{key} {' '.join(_lines(item)) or '-'}" for key, item in value.items()]
+        return [", ".join(pairs)] if pairs else []
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    return [str(value)] if value != "" else []

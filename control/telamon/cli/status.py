@@ -18,6 +18,7 @@ app = typer.Typer(add_completion=False)
 _STATE_STYLE = {
     "PRIM": "bold green",
     "ALONE": "bold yellow",
+    "UP": "bold green",
     "SECOND": "cyan",
     "WAIT": "magenta",
     "STOP": "dim",
@@ -51,7 +52,7 @@ def draw(out: "Console", found: Status) -> None:
         "module",
         "node",
         "state",
-        "data",
+        "data or share",
         "link",
         "lag",
         "commit",
@@ -82,12 +83,20 @@ def _reasons(found: Status) -> Iterator[tuple[str, str]]:
 def _cells(here: ModuleNodeStatus) -> list[str]:
     return [
         _state(here),
-        here.data_state or "",
+        here.data_state or _shares(here),
         _link(here),
         _lag(here),
         _commit(here),
         " ".join(ip.address.partition("/")[0] for ip in here.virtual_ips if ip.present),
     ]
+
+
+def _shares(here: ModuleNodeStatus) -> str:
+    """What part of its clients a farm's node serves."""
+    if here.farm is None:
+        return ""
+    shares = " / ".join(f"{share.share_percent:.1f} %" for share in here.farm.shares)
+    return f"{shares} drained" if here.farm.drained else shares
 
 
 def _agent(node: NodeStatus) -> str:

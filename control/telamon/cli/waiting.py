@@ -8,7 +8,7 @@ from telamon.cli.agent import Agent
 from telamon.errors import TimedOutError
 
 LOOK_S = 0.2
-RUNS_APPLICATION = frozenset({"PRIM", "ALONE"})
+RUNS_APPLICATION = frozenset({"PRIM", "ALONE", "UP"})
 FOLLOWS = frozenset({"SECOND"})
 
 
@@ -42,6 +42,12 @@ def is_done(status: Status, module: str, action: ActionKind, nodes: Iterable[str
     return all(_GOALS[action](found.nodes[node]) for node in nodes if node in found.nodes)
 
 
+def _serves(here: ModuleNodeStatus) -> bool:
+    """Whether a farm's node serves clients, new or old."""
+    farm = here.farm
+    return farm is not None and bool(farm.connections or any(one.buckets for one in farm.shares))
+
+
 def _is_in(here: ModuleNodeStatus, states: frozenset[str]) -> bool:
     return here.state in states and bool(here.ready) and here.running is None
 
@@ -52,6 +58,8 @@ _GOALS: dict[ActionKind, Callable[[ModuleNodeStatus], bool]] = {
     ActionKind.PRIM: lambda here: _is_in(here, RUNS_APPLICATION),
     ActionKind.SECOND: lambda here: _is_in(here, FOLLOWS),
     ActionKind.RESTART: lambda here: _is_in(here, RUNS_APPLICATION),
+    ActionKind.DRAIN: lambda here: bool(here.farm and here.farm.drained) and not _serves(here),
+    ActionKind.UNDRAIN: lambda here: bool(here.farm and not here.farm.drained) and _serves(here),
 }
 
 

@@ -100,7 +100,10 @@ class ReplicatorProcess:
             ) from error
 
     def last_words(self) -> str:
-        """The last line of its log, and where the log is."""
+        """How it ended, as far as known: the signal or its last line; and where its log is."""
+        status = self._child.poll() if self._child is not None else None
+        if status is not None and status < 0:
+            return f"killed by {signal.Signals(-status).name} (log: {self._log_file})"
         try:
             with self._log_file.open("rb") as stream:
                 stream.seek(max(stream.seek(0, os.SEEK_END) - LAST_WORDS_BYTES, 0))

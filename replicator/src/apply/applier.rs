@@ -10,7 +10,7 @@ use super::census::Census;
 use super::comparison::Comparison;
 use super::content::Content;
 use super::flush::{Flusher, Level};
-use super::namespace::Move;
+use super::rename::Move;
 use super::store::Store;
 use super::tree::{ObjectKind, Tree};
 use super::validity::Validity;

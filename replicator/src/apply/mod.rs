@@ -35,6 +35,7 @@ mod flush;
 mod make;
 mod namespace;
 mod remove;
+mod rename;
 mod store;
 mod tree;
 mod validity;

@@ -13,12 +13,14 @@ mod sys;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, Program};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 
 use event::Watch;
 pub use event::{Event, Kind, Loss, Watched};
@@ -42,7 +44,8 @@ pub enum CaptureError {
 /// The capture of one module, claimed by this process.
 pub struct Capture {
     is_fexit: bool,
-    events: MapHandle,
+    /// Ready, once for each time, when the ring fills up.
+    filling: OwnedFd,
     watched: MapHandle,
     drop_count: Counter,
     ring: Mutex<Ring>,
@@ -69,6 +72,7 @@ impl Capture {
         };
         let events = open("events")?;
         let ring = Ring::map(&events).map_err(unmapped("events"))?;
+        let filling = when_filling(&events, &open("settings")?).map_err(unmapped("settings"))?;
         let drop_count = Counter::map(&open("drop_count")?).map_err(unmapped("drop_count"))?;
         claim(&directory.join("prog_claim"))?;
         // Losses from before belong to whoever read then; the files of that time are compared as a whole.
@@ -78,7 +82,7 @@ impl Capture {
         };
         Ok(Capture {
             is_fexit: directory.join("prog_write_backing").exists(),
-            events,
+            filling,
             watched: open("watched")?,
             drop_count,
             ring: Mutex::new(ring),
@@ -162,15 +166,15 @@ impl Capture {
         Ok(losses)
     }
 
-    /// Waits until the ring holds something, at most `timeout`.
+    /// Waits until the ring fills up, at most `timeout`. A write alone wakes nobody: it would pay for that, and a commit point
+    /// drains for itself.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
-        use std::os::fd::AsFd;
         let limit = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        let mut ready = [PollFd::from_borrowed_fd(self.events.as_fd(), PollFlags::IN)];
-        match poll(&mut ready, Some(&limit)) {
+        let mut woken = Vec::with_capacity(1);
+        match epoll::wait(&self.filling, spare_capacity(&mut woken), Some(&limit)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(fault) => Err(fault.into()),
         }
@@ -179,6 +183,28 @@ impl Capture {
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has the kernel wake a reader only when the ring is a quarter full, and an edge-triggered epoll tell of it: plain polling
+/// returns as long as there is anything to read.
+fn when_filling(events: &MapHandle, settings: &MapHandle) -> io::Result<OwnedFd> {
+    let wake_bytes = u64::from(events.max_entries() / 4);
+    settings
+        .update(
+            &0_u32.to_ne_bytes(),
+            &wake_bytes.to_ne_bytes(),
+            MapFlags::ANY,
+        )
+        .map_err(io::Error::other)?;
+    let filling = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(
+        &filling,
+        events.as_fd(),
+        epoll::EventData::new_u64(0),
+        edges,
+    )?;
+    Ok(filling)
 }
 
 fn claim(path: &Path) -> Result<(), CaptureError> {

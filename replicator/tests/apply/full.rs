@@ -1,13 +1,14 @@
 //! A file system without room: the error says what to do, and the same record is applied once there is room again.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
 use telamon_replicator::apply::ApplyError;
-use telamon_replicator::record::{Kind, Record};
+use telamon_replicator::identity::Codec;
+use telamon_replicator::record::{FileId, Kind, Record};
 
-use crate::primary::Primary;
 use crate::records::{ROOT, create, data, id};
 use crate::secondary::{Secondary, scratch};
 
@@ -53,7 +54,16 @@ fn run(command: &mut Command) {
 
 fn live_on(path: &Path) -> Secondary {
     let mut secondary = Secondary::at(path, &[]);
-    let ours = Primary::new().id(path);
+    // This file system's handles may be of another form than those of the scratch directory.
+    let root = fs::File::open(path).unwrap();
+    let ours = Codec::of(root.as_fd())
+        .and_then(|codec| codec.identify(root.as_fd()))
+        .unwrap();
+    let ours = FileId {
+        tree: 0,
+        inode: ours.inode,
+        generation: ours.generation,
+    };
     secondary.bind(&[(id(ROOT), ours)]).unwrap();
     secondary
 }

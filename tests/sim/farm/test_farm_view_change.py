@@ -14,7 +14,7 @@ from world import SECOND, Host, World
 from telamon.farm.turn import Turn
 from telamon.farm.view_state import MILLISECOND, State
 
-SCHEDULES = int(os.environ.get("TELAMON_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("TELAMON_SCHEDULES", "300"))
 SEED = os.environ.get("TELAMON_SEED")
 BLOWS = 12
 

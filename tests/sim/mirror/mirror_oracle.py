@@ -2,8 +2,8 @@
 
 - An acknowledged commit is on whoever becomes primary, unless the operator ordered the promotion or
   the commit was acknowledged alone behind a full partition that has lasted since.
-- While a heartbeat network connects the two agents, at most one node acknowledges commits alone and
-  at most one holds the virtual IP; after a partition ends, they have a moment to sort it out.
+- While a heartbeat network connects the two agents, at most one node is primary, acknowledges alone
+  and holds the virtual IP; after a partition ends, they have a moment to sort it out.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from host_model import Host
 from mirror_world import Networks, World, other
 
-from telamon.mirror.lineage import DataState, Relation, compare
+from telamon.mirror.lineage import DataState, Relation, ReplicatorRole, compare
 from telamon.mirror.report import CommitState
 from telamon.mirror.role_action import Promote
 
 CONNECTED_MS = 6_000
 """A connection that has lasted so long was time enough to hear each other, and for one to give up:
 the loss time, a lost heartbeat or two, and the forced steps."""
+MOMENT_MS = 500
+PARTED_MS = 1_000
+"""A node that goes alone by silence has heard nothing for the loss time: it was parted so long."""
 
 
 class BrokenError(AssertionError):
@@ -32,6 +35,8 @@ class Acknowledged:
     host: str
     alone: bool
     at_ms: int
+    parted_for_ms: int
+    """How long the nodes had not been connected then."""
 
 
 @dataclass
@@ -43,13 +48,17 @@ class Oracle:
     hosts: dict[str, Host] = field(default_factory=dict)
     acknowledged: dict[int, Acknowledged] = field(default_factory=dict)
     connected_since_ms: int | None = None
+    connected_ms: int = 0
+    """When the nodes were last connected for longer than a moment."""
     given_up: set[int] = field(default_factory=set)
     """Commits which an operator's decision, or a partition, may cost."""
     promotions: int = 0
     grants: int = 0
 
     def acknowledge(self, host: str, number: int, alone: bool) -> None:
-        self.acknowledged[number] = Acknowledged(number, host, alone, self.world.now_ms)
+        now_ms = self.world.now_ms
+        parted_for_ms = now_ms - self.connected_ms
+        self.acknowledged[number] = Acknowledged(number, host, alone, now_ms, parted_for_ms)
         peer = self.hosts[other(host)]
         if alone and self._is_connected_for_long() and self._acknowledges_alone(peer):
             raise BrokenError(f"both nodes acknowledge alone (commit {number} on {host})")
@@ -89,7 +98,7 @@ class Oracle:
         is_unknown = peer_agent is None or peer_agent.state.lineage is None
         if is_split and (is_unknown or theirs.data_state is DataState.OUTDATED):
             return True
-        lived_through = agent.born_ms < commit.at_ms
+        lived_through = agent.born_ms < commit.at_ms and commit.parted_for_ms >= PARTED_MS
         return (is_split or lived_through) and not self._were_connected_since(commit.at_ms)
 
     def granted(self, host: str) -> None:
@@ -104,12 +113,18 @@ class Oracle:
         if self._connected():
             if self.connected_since_ms is None:
                 self.connected_since_ms = now_ms
+            if now_ms - self.connected_since_ms >= MOMENT_MS:
+                self.connected_ms = now_ms
         else:
             if self.connected_since_ms is not None:
                 self._last_connection = (self.connected_since_ms, now_ms)
             self.connected_since_ms = None
-        if self._is_connected_for_long() and all(h.holds_addresses for h in self.hosts.values()):
+        if not self._is_connected_for_long():
+            return
+        if all(host.holds_addresses for host in self.hosts.values()):
             raise BrokenError("both nodes hold the virtual IP")
+        if all(self._is_primary(host) for host in self.hosts.values()):
+            raise BrokenError("both nodes are primary")
 
     def _connected(self) -> bool:
         if not self.networks.connect:
@@ -132,6 +147,10 @@ class Oracle:
     def _longest_connection_since(self, at_ms: int) -> int:
         begin_ms, end_ms = self._last_connection
         return end_ms - max(begin_ms, at_ms)
+
+    @staticmethod
+    def _is_primary(host: Host) -> bool:
+        return host.replicator is not None and host.replicator.role is ReplicatorRole.PRIMARY
 
     @staticmethod
     def _acknowledges_alone(host: Host) -> bool:

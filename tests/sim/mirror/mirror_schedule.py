@@ -323,6 +323,7 @@ class Schedule:
                 CommandKind.SWAP,
                 CommandKind.RESTART,
                 CommandKind.SECOND,
+                CommandKind.PRIM,
             )
             kind = self.chance.choice(kinds)
             number = agent.order(kind)

@@ -10,7 +10,7 @@ import random
 import pytest
 from mirror_schedule import Outcome, Schedule
 
-SCHEDULES = int(os.environ.get("TELAMON_SCHEDULES", "2000"))
+SCHEDULES = int(os.environ.get("TELAMON_SCHEDULES", "1000"))
 BATCHES = 20
 SHOWN_LINES = 150
 

@@ -137,7 +137,7 @@ async def test_garbage_is_refused_logged_and_changes_nothing(
         Keys(cluster.id, bytes(32)), Heartbeat("n2", 1, 1, "lan", 0, 0, True, False, ()), "n1"
     )
     wrong_network = seal(
-        Keys(cluster.id, SECRET), Heartbeat("n2", 1, 1, "repl", 0, True, False, ()), "n1"
+        Keys(cluster.id, SECRET), Heartbeat("n2", 1, 1, "repl", 0, 0, True, False, ()), "n1"
     )
     datagrams = [
         b"",

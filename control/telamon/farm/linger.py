@@ -1,0 +1,36 @@
+"""Nodes whose agent fell silent while their kernel may still hold connections.
+
+The view change counts a silent node as gone and gives its buckets away at once. But an agent that
+only restarts leaves its connections in its kernel, and its filter keeps them. Until it is known
+that the host itself is dead, the heirs treat its buckets with grace, as they do with every former
+holder's; a host that is dead is buried, and its clients soon get their RST.
+
+Pure. Whether a host still answers is found out elsewhere.
+"""
+
+from collections.abc import Collection, Mapping
+
+from telamon.farm.view_state import State
+
+
+def lingering(
+    known: Mapping[int, int], before: State, after: State, departed: Collection[int]
+) -> dict[int, int]:
+    """Return the buckets in which silent nodes may hold connections, by node; `departed` said
+    goodbye and hold nothing.
+    """
+    kept = {
+        number: held
+        for number, held in known.items()
+        if number not in after.peers and number not in departed
+    }
+    counted = set(before.peers) | (before.view.numbers if before.view else frozenset())
+    counts = set(after.peers) | (after.view.numbers if after.view else frozenset())
+    gone = counted - counts - set(departed) - {after.settings.self_number}
+    for number in gone:
+        held = before.holders.get(number, 0)
+        if before.table is not None and before.view is not None:
+            held |= before.table.owned(number)
+        if held:
+            kept[number] = kept.get(number, 0) | held
+    return kept
