@@ -1,4 +1,4 @@
-"""Cases about callers who are not root: whose objects are made, and what is refused or taken away."""
+"""Cases about callers who are not root: what is theirs, what is refused, what is taken away."""
 
 import os
 from pathlib import Path
@@ -73,7 +73,9 @@ def refusals(t: Transcript) -> None:
     os.setxattr("sticky/root", "user.seen", b"")
     os.chmod("sticky/root", 0o644)
     t.as_user(BOB, BOB, [], "list", lambda i: i.call("names", os.listxattr, i.root / "sticky/root"))
-    for name in sorted(os.listdir("sticky")) + [f"../team/{one}" for one in sorted(os.listdir("team"))]:
+    for name in sorted(os.listdir("sticky")) + [
+        f"../team/{one}" for one in sorted(os.listdir("team"))
+    ]:
         t.status(Path("sticky") / name)
 
 

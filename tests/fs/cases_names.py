@@ -45,9 +45,9 @@ def opening(t: Transcript) -> None:
 def bytes_in_names(t: Transcript) -> None:
     """Names are bytes, not text."""
     root = os.fsencode(t.root)
-    path = os.path.join(root, ANY_BYTES)  # noqa: PTH118
-    os.mkdir(path)  # noqa: PTH102
-    inner = os.path.join(path, b"\xc3\x28" * 127)  # noqa: PTH118
+    path = os.path.join(root, ANY_BYTES)
+    os.mkdir(path)
+    inner = os.path.join(path, b"\xc3\x28" * 127)
     t.call("create", lambda: os.close(os.open(inner, os.O_CREAT | os.O_RDWR)))
     t.call("list", os.listdir, path)
     t.call("rename", os.rename, path, path + b"2")

@@ -30,7 +30,9 @@ def attributes(t: Transcript) -> None:
     t.status(Path("file"))
     t.call("chown group only", os.chown, "file", -1, 5)
     for seconds in (0, -1, 2**33, 1_000_000_000):
-        t.call(f"utime {seconds}", os.utime, "file", ns=(seconds * 10**9 + 1, seconds * 10**9 + 999))
+        t.call(
+            f"utime {seconds}", os.utime, "file", ns=(seconds * 10**9 + 1, seconds * 10**9 + 999)
+        )
         t.note("times", (os.stat("file").st_atime_ns, os.stat("file").st_mtime_ns))
     os.utime("file", ns=(5, 7))
     Path("file").write_bytes(b"more")

@@ -140,12 +140,12 @@ def differences_of_state(left: Path, right: Path) -> list[Difference]:
 
 
 def _drop_cached_zeroes(tree: Path) -> None:
-    """A page that was read from an allocated, never written block counts as data to SEEK_DATA for as
+    """A page read from an allocated, never written block counts as data to SEEK_DATA for as
     long as it is cached: that is no difference between two trees.
     """
     for directory, _, names in os.walk(os.fsencode(tree)):
         for name in names:
-            path = os.path.join(directory, name)  # noqa: PTH118 -- Path cannot hold every name
+            path = os.path.join(directory, name)
             if stat.S_ISREG(os.lstat(path).st_mode):
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOATIME)
                 os.fdatasync(descriptor)

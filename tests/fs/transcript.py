@@ -30,7 +30,9 @@ class Transcript:
         except OSError as error:
             self.note(what, errno.errorcode.get(error.errno or 0, str(error)))
             return None
-        shown = result if isinstance(result, str | bytes | bool | list | tuple | type(None)) else "ok"
+        shown = (
+            result if isinstance(result, str | bytes | bool | list | tuple | type(None)) else "ok"
+        )
         self.note(what, shown)
         return result
 
@@ -59,7 +61,12 @@ class Transcript:
         return str(path).replace(str(self.root), "")
 
     def as_user(
-        self, uid: int, gid: int, groups: Sequence[int], what: str, case: Callable[["Transcript"], None]
+        self,
+        uid: int,
+        gid: int,
+        groups: Sequence[int],
+        what: str,
+        case: Callable[["Transcript"], None],
     ) -> None:
         """Runs part of a case as somebody else, in a child process."""
         reader, writer = os.pipe()
