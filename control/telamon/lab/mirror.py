@@ -46,11 +46,11 @@ class MirrorInLab:
 
     def begin(self, primary: str, timeout_s: float) -> None:
         """The first start: both nodes wait until the operator names the one with the good data."""
+        nodes = [node.name for node in self.lab.spec.nodes]
         self.order("start", primary)
-        self.await_states(timeout_s, ready=False, **{one.name: WAIT for one in self.lab.spec.nodes})
+        self.await_states(timeout_s, ready=False, **dict.fromkeys(nodes, WAIT))
         self.order("prim", primary)
-        followers = {one.name: SECOND for one in self.lab.spec.nodes if one.name != primary}
-        self.await_states(timeout_s, **{primary: PRIM}, **followers)
+        self.await_states(timeout_s, ready=True, **{**dict.fromkeys(nodes, SECOND), primary: PRIM})
 
     def order(self, action: str, node: str, *words: str) -> None:
         """`telamon module ACTION MODULE` on a node; returns when the order is accepted."""

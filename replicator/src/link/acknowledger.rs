@@ -13,6 +13,7 @@ use crate::wire::Control;
 #[derive(Default)]
 struct State {
     channel: Option<Arc<Channel>>,
+    wants_durable: bool,
     reached: Progress,
     told: Option<Progress>,
 }
@@ -25,10 +26,16 @@ pub struct Acknowledger {
 
 impl Acknowledger {
     /// A session begins at `reached`; tells the primary at once.
-    pub fn begin(&self, channel: &Arc<Channel>, reached: Progress) -> io::Result<()> {
+    pub fn begin(
+        &self,
+        channel: &Arc<Channel>,
+        wants_durable: bool,
+        reached: Progress,
+    ) -> io::Result<()> {
         let mut state = locked(&self.state);
         *state = State {
             channel: Some(channel.clone()),
+            wants_durable,
             reached,
             told: None,
         };
@@ -58,7 +65,13 @@ fn tell(state: &mut State) -> io::Result<()> {
         applied,
         durable: state.reached.durable.min(applied),
     };
-    if state.told == Some(now) {
+    let is_news = match state.told {
+        Some(told) if state.wants_durable => told != now,
+        // Nobody waits for the durable position alone; it travels with the next applied one.
+        Some(told) => told.applied != now.applied,
+        None => true,
+    };
+    if !is_news {
         return Ok(());
     }
     channel.send_control(&Control::Ack {

@@ -30,6 +30,8 @@ const REDIAL_REFUSED: Duration = Duration::from_secs(2);
 /// After a full disk: between two looks at its room, and until the primary is called anyhow.
 const ROOM_POLL: Duration = Duration::from_secs(1);
 const ROOM_WAIT: Duration = Duration::from_secs(30);
+/// With `acknowledge: memory`, between two flushes of what was synced on the primary.
+const LAZY_FLUSH: Duration = Duration::from_secs(1);
 /// Entries applied before an acknowledgement goes out although more are there.
 const BATCH_ENTRIES: u32 = 64;
 
@@ -198,7 +200,9 @@ struct Session {
     inbox: Inbox,
     next: Lsn,
     log: u64,
-    flush: Flush,
+    /// Commits wait for this node's disk, not only for its memory.
+    wants_durable: bool,
+    flushed: Instant,
     /// While trees are compared.
     target: Option<Target>,
 }
@@ -325,11 +329,8 @@ impl Caller {
             inbox,
             next: start.first,
             log: start.log,
-            flush: if primary.wants_durable {
-                Flush::Here
-            } else {
-                Flush::Aside
-            },
+            wants_durable: primary.wants_durable,
+            flushed: Instant::now(),
             target: None,
         };
         match start.mode {
@@ -426,10 +427,11 @@ impl Caller {
         let Some(following) = self.following.as_ref() else {
             return LinkError::Closed.into();
         };
-        if let Err(error) = self
-            .acknowledger
-            .begin(&session.channel, following.applier.progress())
-        {
+        if let Err(error) = self.acknowledger.begin(
+            &session.channel,
+            session.wants_durable,
+            following.applier.progress(),
+        ) {
             return error.into();
         }
         let state = if session.target.is_some() {
@@ -483,12 +485,12 @@ impl Caller {
                     }
                     entries += 1;
                     if entries % BATCH_ENTRIES == 0 {
-                        self.commit(Flush::Aside)?;
+                        self.commit(session, Flush::Aside)?;
                     }
                 }
             }
         }
-        self.commit(session.flush)?;
+        self.commit(session, Flush::Here)?;
         if let (Some(target), Some(following)) = (&mut session.target, &mut self.following) {
             target.ask(&mut following.applier)?;
             if let Some(progress) = target.due() {
@@ -528,11 +530,17 @@ impl Caller {
         Ok(())
     }
 
-    fn commit(&mut self, flush: Flush) -> Result<(), End> {
+    /// Acknowledges what is applied. Flushes it before if commits wait for that; else now and then, off their way.
+    fn commit(&mut self, session: &mut Session, flush: Flush) -> Result<(), End> {
         let Some(following) = &mut self.following else {
             return Ok(());
         };
-        following.applier.commit(flush)?;
+        if session.wants_durable {
+            following.applier.commit(flush)?;
+        } else if session.flushed.elapsed() >= LAZY_FLUSH {
+            session.flushed = Instant::now();
+            following.applier.commit(Flush::Aside)?;
+        }
         self.acknowledger.advance(following.applier.progress())?;
         Ok(())
     }

@@ -301,11 +301,13 @@ impl Shipper {
             if state.mode != Mode::Live || left.is_zero() {
                 return false;
             }
+            state.waiters += 1;
             state = self
                 .changed
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+            state.waiters -= 1;
         }
     }
 

@@ -191,6 +191,19 @@ impl Node {
         self.until(&format!("link {link}"), |status| status["link"] == link)
     }
 
+    /// Waits until the log holds `text` so many times.
+    pub fn until_log(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.log().matches(text).count() < times {
+            assert!(
+                Instant::now() < deadline,
+                "{}: {text:?} is not in the log",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = self.process.as_ref().expect("started").id();
         let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();

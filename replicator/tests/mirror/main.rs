@@ -6,5 +6,7 @@
 
 mod cluster;
 mod hostile;
+mod mutator;
+mod resync;
 mod session;
 mod tree;
