@@ -2,6 +2,7 @@
 
 import itertools
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,8 +36,16 @@ def _harness() -> None:
 
 
 @pytest.fixture(scope="session")
-def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    base = tmp_path_factory.mktemp("ext4")
+def base() -> Iterator[Path]:
+    """A directory that every user can reach, other than pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="telamon-fs-", dir="/var/tmp") as name:
+        base = Path(name)
+        base.chmod(0o755)
+        yield base
+
+
+@pytest.fixture(scope="session")
+def ext4(base: Path) -> Iterator[Path]:
     memory, mounted = base / "memory", base / "mounted"
     memory.mkdir()
     mounted.mkdir()
@@ -57,9 +66,10 @@ def ext4(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def pins(ext4: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def pins(ext4: Path, base: Path) -> Iterator[Path]:
     """The capture's pins, on a bpffs that nobody else uses."""
-    root = tmp_path_factory.mktemp("bpffs")
+    root = base / "bpffs"
+    root.mkdir()
     run("mount", "-t", "bpf", "bpf", root)
     try:
         place = root / "telamon"

@@ -132,13 +132,20 @@ class ServedDirectory:
         return self._process.stdout.readline().strip()
 
 
+def differences_of_state(left: Path, right: Path) -> list[Difference]:
+    """In what two trees differ that went through the same calls at different times."""
+    for tree in (left, right):
+        _drop_cached_zeroes(tree)
+    return [one for one in compare(left, right) if not one.aspect.startswith("mtime")]
+
+
 def _drop_cached_zeroes(tree: Path) -> None:
-    """A page that was read from an allocated, never written block counts as data to SEEK_DATA for as
+    """A page read from an allocated, never written block counts as data to SEEK_DATA for as
     long as it is cached: that is no difference between two trees.
     """
     for directory, _, names in os.walk(os.fsencode(tree)):
         for name in names:
-            path = os.path.join(directory, name)  # noqa: PTH118 -- Path cannot hold every name
+            path = os.path.join(directory, name)
             if stat.S_ISREG(os.lstat(path).st_mode):
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOATIME)
                 os.fdatasync(descriptor)

@@ -126,7 +126,9 @@ class Exerciser:
         with mmap.mmap(self._file, size) as mapping:
             for _ in range(self._random.randrange(1, 5)):
                 offset = self._random.randrange(size)
-                content = self._random.randbytes(min(self._random.randrange(1, 9000), size - offset))
+                content = self._random.randbytes(
+                    min(self._random.randrange(1, 9000), size - offset)
+                )
                 mapping[offset : offset + len(content)] = content
                 self._put(offset, content)
             if self._random.random() < 0.5:

@@ -78,7 +78,7 @@ def test_holes_and_large_sizes(mirror: MirrorInLab, place: str) -> None:
         " dd if=/dev/urandom of=punched bs=1M count=8 status=none;"
         " fallocate --punch-hole --offset 1M --length 2M punched;"
         " fallocate --zero-range --offset 5M --length 1M punched;"
-        " fallocate --keep-size --length 4M reserved; echo tail >> reserved;"
+        " touch reserved; fallocate --keep-size --length 4M reserved; echo tail >> reserved;"
         " cp --sparse=always islands copy; truncate -s 5000 punched; truncate -s 1M punched",
     )
     assert_equal_trees(mirror)

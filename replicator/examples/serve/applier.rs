@@ -13,6 +13,7 @@ use rustix::fs::{
     AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT,
     XattrFlags,
 };
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use telamon_replicator::identity::{Codec, Identity};
 use telamon_replicator::journal::Trees;
@@ -180,10 +181,7 @@ impl Applier {
             Record::Truncate { file, size } => Ok(self.content(*file)?.set_len(*size)?),
             Record::SetAttributes { file, change } => self.set_attributes(*file, change),
             Record::SetExtended { file, name, value } => self.set_extended(*file, name, value),
-            Record::RemoveExtended { file, name } => Ok(rustix::fs::removexattr(
-                magic(&self.path(*file)?),
-                &name[..],
-            )?),
+            Record::RemoveExtended { file, name } => self.remove_extended(*file, name),
             Record::Sync { file, modified, .. } => match modified {
                 Some(modified) => self.set_attributes(
                     *file,
@@ -301,6 +299,14 @@ impl Applier {
             last_modification: spec(change.modified),
         };
         Ok(rustix::fs::utimensat(&fd, "", &times, AtFlags::EMPTY_PATH)?)
+    }
+
+    fn remove_extended(&self, file: FileId, name: &[u8]) -> Result<()> {
+        match rustix::fs::removexattr(magic(&self.path(file)?), name) {
+            // A capability goes with the content that went before this record.
+            Err(Errno::NODATA) if name == b"security.capability" => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     fn set_extended(&self, file: FileId, name: &[u8], value: &[u8]) -> Result<()> {

@@ -83,8 +83,8 @@ impl Entry {
 /// How the kernel serves an open file's reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// Through its own page cache, which is kept from open to open.
-    Cached,
+    /// Through its own page cache; what an earlier open left there may be kept.
+    Cached { keep: bool },
     /// By the backing file, without asking.
     Passthrough(BackingId),
     /// Reads and writes come here; mappings use the backing file.
@@ -102,7 +102,8 @@ impl Opened {
 
     fn encode(&self) -> [u8; Self::LENGTH] {
         let (flags, backing) = match self.served {
-            Served::Cached => (open::KEEP_CACHE, 0),
+            Served::Cached { keep: true } => (open::KEEP_CACHE, 0),
+            Served::Cached { keep: false } => (0, 0),
             Served::Passthrough(backing) => (open::PASSTHROUGH, backing.0),
             Served::Direct(backing) => (open::PASSTHROUGH | open::DIRECT_IO, backing.0),
         };

@@ -112,3 +112,92 @@ fn group(extensions: &[u8]) -> Result<Option<u32>, Malformed> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fuse::Ownership;
+
+    /// A request as the kernel would send it; `extensions` must be whole units of 8 bytes.
+    fn bytes(opcode: u32, body: &[u8], extensions: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(IN_HEADER_LENGTH + body.len() + extensions.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(opcode.to_ne_bytes());
+        bytes.extend(7_u64.to_ne_bytes());
+        bytes.extend(1_u64.to_ne_bytes());
+        [1001_u32, 1002, 42]
+            .iter()
+            .for_each(|word| bytes.extend(word.to_ne_bytes()));
+        let units = u16::try_from(extensions.len() / 8).unwrap();
+        bytes.extend(units.to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(body);
+        bytes.extend(extensions);
+        bytes
+    }
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn the_parents_group_travels_behind_the_name() {
+        let mut body = words(&[0o755, 0o022]);
+        body.extend(b"new\0\0\0\0\0");
+        let message = bytes(
+            opcode::MKDIR,
+            &body,
+            &words(&[16, abi::EXT_GROUPS, 1, 2001]),
+        );
+        let request = Request::parse(&message).unwrap();
+        assert_eq!(request.caller.group, Some(2001));
+        let ownership = Ownership {
+            mode: 0o755,
+            umask: 0o022,
+        };
+        assert_eq!(
+            request.operation,
+            Operation::MakeDirectory {
+                name: b"new",
+                ownership
+            }
+        );
+    }
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        for name in [&b"..\0"[..], b".\0", b"a/b\0", b"\0", b"unterminated"] {
+            let message = bytes(opcode::LOOKUP, name, &[]);
+            let refused = Request::parse(&message).unwrap_err();
+            assert_eq!(refused.unique, Some(Unique(7)), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn forgetting_is_never_answered() {
+        let message = bytes(opcode::BATCH_FORGET, &words(&[u32::MAX, 0]), &[]);
+        assert_eq!(Request::parse(&message).unwrap_err().unique, None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_are_refused(message in proptest::collection::vec(any::<u8>(), 0..200)) {
+            drop(Request::parse(&message).map_err(|refused| refused.unique));
+        }
+
+        #[test]
+        fn any_body_of_any_operation_parses_or_is_refused(
+            opcode in 0_u32..60,
+            body in proptest::collection::vec(any::<u8>(), 0..160),
+            extensions in proptest::collection::vec(any::<u64>(), 0..4),
+        ) {
+            let extensions: Vec<u8> = extensions.iter().flat_map(|unit| unit.to_ne_bytes()).collect();
+            let message = bytes(opcode, &body, &extensions);
+            if let Ok(Request { operation: Operation::BatchForget(forgets), .. }) = Request::parse(&message) {
+                prop_assert!(forgets.count() <= body.len() / 16);
+            }
+        }
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::fs::{
@@ -13,11 +12,12 @@ use rustix::process::{Gid, Uid};
 
 use super::lock::lock;
 use super::node::Node;
+use super::privileges::has_capability;
 use super::record::{attributes_of, time_of};
 use super::store::{magic_path, status_of};
 use super::sys;
 use super::tree::{ATTRIBUTES_VALID, Tree};
-use crate::fuse::{Attributes, Birth, Capacity, Instant, SetAttributes, Stamp};
+use crate::fuse::{Attributes, Birth, Caller, Capacity, Instant, SetAttributes, Stamp};
 use crate::record::{Change, Record};
 
 impl Tree {
@@ -42,14 +42,17 @@ impl Tree {
         &self,
         node: &Arc<Node>,
         set: &SetAttributes,
+        caller: &Caller,
     ) -> Result<(Attributes, Duration), Errno> {
         if let Some(size) = set.size {
-            self.truncate(node, size, set.kill_privileges)?;
+            self.truncate(node, size, caller, set.kill_privileges)?;
         }
         let _names = lock(&self.module.namespace);
         let reach = self.store().reach(node)?;
         let fd = reach.as_fd();
-        if set.uid.is_some() || set.gid.is_some() {
+        let is_owned = set.uid.is_some() || set.gid.is_some();
+        let had_capability = is_owned && node.is_regular() && has_capability(fd)?;
+        if is_owned {
             let (uid, gid) = (set.uid.map(Uid::from_raw), set.gid.map(Gid::from_raw));
             // The backing file system takes suid and sgid away by itself, as it would have for the caller.
             rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?;
@@ -65,7 +68,10 @@ impl Tree {
             rustix::fs::utimensat(fd, "", &times, AtFlags::EMPTY_PATH)?;
         }
         let status = status_of(fd, StatxFlags::BASIC_STATS)?;
-        note_privileges(node, u32::from(status.stx_mode));
+        node.privileges.note_mode(u32::from(status.stx_mode));
+        if had_capability && !has_capability(fd)? {
+            self.module.append_lost_capability(self.store(), node);
+        }
         self.record_change(node, set, &status);
         Ok((attributes(&status), ATTRIBUTES_VALID))
     }
@@ -89,48 +95,6 @@ impl Tree {
         }
     }
 
-    /// Takes suid, and sgid of an executable, away. Called without the node's `order`.
-    pub fn kill_privileges(&self, node: &Arc<Node>) -> Result<(), Errno> {
-        let reach = self.store().reach(node)?;
-        let mode = u32::from(status_of(reach.as_fd(), StatxFlags::MODE)?.stx_mode);
-        if !is_privileged(mode) {
-            return Ok(());
-        }
-        let _names = lock(&self.module.namespace);
-        let mode = u32::from(status_of(reach.as_fd(), StatxFlags::MODE)?.stx_mode);
-        let kept = mode
-            & 0o7777
-            & !libc::S_ISUID
-            & !if mode & libc::S_IXGRP == 0 {
-                0
-            } else {
-                libc::S_ISGID
-            };
-        sys::change_mode(&magic_path(reach.as_fd()), kept)?;
-        if node.is_journalled() {
-            let change = Change {
-                mode: Some(kept),
-                ..Change::default()
-            };
-            self.module.journal.append(&Record::SetAttributes {
-                file: self.store().file_id(node.identity),
-                change,
-            });
-        }
-        self.forget_attributes(node);
-        Ok(())
-    }
-
-    /// The kernel shall ask again before it shows this node's attributes.
-    pub fn forget_attributes(&self, node: &Node) {
-        if let Err(error) = self
-            .device
-            .forget_attributes(self.store().node_id(node.identity))
-        {
-            tracing::warn!(%error, "the kernel keeps attributes that changed");
-        }
-    }
-
     pub fn read_link(&self, node: &Node) -> Result<Vec<u8>, Errno> {
         let reach = self.store().reach(node)?;
         Ok(rustix::fs::readlinkat(reach.as_fd(), "", Vec::new())?.into_bytes())
@@ -150,19 +114,6 @@ impl Tree {
             fragment_size: short(room.f_frsize),
         })
     }
-}
-
-/// Remembers that the file's mode may change without a word: a passthrough write takes such bits away.
-fn note_privileges(node: &Node, mode: u32) {
-    if node.is_regular() && is_privileged(mode) {
-        node.has_privilege_bits.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Suid, or sgid of an executable: bits that a write by somebody else takes away.
-pub fn is_privileged(mode: u32) -> bool {
-    mode & libc::S_ISUID != 0
-        || mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID | libc::S_IXGRP
 }
 
 pub fn attributes(status: &Statx) -> Attributes {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Node, Standing};
+use super::privileges::{CAPABILITY, has_capability};
 use super::queue::Item;
 use super::record::attributes_of;
 use super::store::{Store, status_of};
@@ -100,12 +101,13 @@ impl Module {
         if !node.is_journalled() || !self.journal.ships() {
             return Ok(());
         }
-        let status = status_of(store.reach(node)?.as_fd(), StatxFlags::BASIC_STATS)?;
+        let reach = store.reach(node)?;
+        let status = status_of(reach.as_fd(), StatxFlags::BASIC_STATS)?;
+        if node.privileges.has_capability() && !has_capability(reach.as_fd())? {
+            self.append_lost_capability(store, node);
+        }
         let attributes = attributes_of(&status);
-        let mode = node
-            .has_privilege_bits
-            .load(Ordering::Relaxed)
-            .then_some(attributes.mode);
+        let mode = node.privileges.are_some().then_some(attributes.mode);
         let change = Change {
             modified: Some(attributes.modified),
             mode,
@@ -116,6 +118,18 @@ impl Module {
             change,
         });
         Ok(())
+    }
+
+    /// The backing file system took the file's capability away. Called with the namespace lock held.
+    pub fn append_lost_capability(&self, store: &Store, node: &Node) {
+        node.privileges.note_capability(false);
+        if node.is_journalled() {
+            let file = store.file_id(node.identity);
+            self.journal.append(&Record::RemoveExtended {
+                file,
+                name: CAPABILITY.into(),
+            });
+        }
     }
 
     /// Appends everything that was captured or marked before this call, times included. Mapped pages are written out first.

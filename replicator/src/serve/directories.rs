@@ -24,7 +24,7 @@ impl Tree {
         )?;
         Ok(Opened {
             handle: self.keep_directory(File::from(directory)),
-            served: Served::Cached,
+            served: Served::Cached { keep: false },
         })
     }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::lock::lock;
 use super::node::Node;
+use super::privileges::CAPABILITY;
 use super::store::{magic_path, status_of};
 use super::sys;
 use super::tree::Tree;
@@ -34,10 +35,17 @@ impl Tree {
         flags: u32,
         kill_sgid: bool,
     ) -> Result<(), Errno> {
+        if name == CAPABILITY {
+            // Content that came after it would take it away from the peer's file.
+            self.settle_content(node)?;
+        }
         let _names = lock(&self.module.namespace);
         let reach = self.store().reach(node)?;
         let path = magic_path(reach.as_fd());
         rustix::fs::setxattr(&path, name, value, XattrFlags::from_bits_retain(flags))?;
+        if name == CAPABILITY {
+            node.privileges.note_capability(true);
+        }
         let is_access = name == ACCESS_ACL;
         if is_access && kill_sgid {
             let mode = u32::from(status_of(reach.as_fd(), StatxFlags::MODE)?.stx_mode);
@@ -68,6 +76,9 @@ impl Tree {
         let _names = lock(&self.module.namespace);
         let reach = self.store().reach(node)?;
         rustix::fs::removexattr(magic_path(reach.as_fd()), name)?;
+        if name == CAPABILITY {
+            node.privileges.note_capability(false);
+        }
         if node.is_journalled() {
             let file = self.store().file_id(node.identity);
             self.module.journal.append(&Record::RemoveExtended {

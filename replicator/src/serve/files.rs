@@ -6,18 +6,16 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatxFlags};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::attributes::is_privileged;
 use super::config::SyncMode;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Life, Node, Policy};
-use super::store::status_of;
 use super::sys;
 use super::tree::Tree;
-use crate::fuse::{Caller, HandleId, Opened, Operation, Served};
+use crate::fuse::{Caller, HandleId, Opened, Operation, Request, Served};
 use crate::record::Record;
 
 /// The bits of `O_SYNC` and `O_DSYNC`: the latter's alone are set for `O_DSYNC`.
@@ -29,11 +27,12 @@ impl Tree {
         &self,
         node: &Arc<Node>,
         flags: u32,
+        caller: &Caller,
         kill_privileges: bool,
     ) -> Result<Opened, Errno> {
         let opened = self.admit(node, flags, None)?;
         if flags & libc::O_TRUNC.unsigned_abs() != 0 {
-            self.truncate(node, 0, kill_privileges)
+            self.truncate(node, 0, caller, kill_privileges)
                 .inspect_err(|_| self.close(node, flags))?;
         }
         Ok(opened)
@@ -51,6 +50,11 @@ impl Tree {
         }
         let is_writer = is_writer(flags);
         let mut life = lock(&node.life);
+        let was_relayed = life.policy == Some(Policy::Relay);
+        if life.opens == 0 && node.privileges.are_some() && !lock(&node.pending).is_mapped {
+            // Nobody uses it now, not even through a mapping: it may change over to what tells who writes.
+            life.policy = None;
+        }
         let served = if life.policy == Some(Policy::Relay) {
             self.open_relayed(node, &mut life, is_writer, fresh)?
         } else {
@@ -58,6 +62,11 @@ impl Tree {
         };
         life.opens += 1;
         life.writers += u32::from(is_writer);
+        let served = match served {
+            // What was cached before the file was served in passthrough is old.
+            Served::Cached { .. } => Served::Cached { keep: was_relayed },
+            other => other,
+        };
         Ok(Opened {
             handle: HandleId(self.store().node_id(node.identity).0),
             served,
@@ -127,9 +136,9 @@ impl Tree {
         let Some(file) = file.filter(|_| passes && !class.is_mapped) else {
             return Ok(false);
         };
-        // The kernel keeps suid bits in passthrough until somebody tells it; relayed writes say whose they are.
-        let mode = u32::from(status_of(file.as_fd(), StatxFlags::MODE)?.stx_mode);
-        Ok(!is_privileged(mode) && !self.module.has_learned(self.store().file_id(node.identity)))
+        node.privileges.learn(file.as_fd())?;
+        Ok(!node.privileges.are_some()
+            && !self.module.has_learned(self.store().file_id(node.identity)))
     }
 
     /// From here on writes to the node make events.
@@ -163,7 +172,7 @@ impl Tree {
             life.is_file_writable = is_writable;
         }
         life.policy = Some(Policy::Relay);
-        Ok(Served::Cached)
+        Ok(Served::Cached { keep: true })
     }
 
     /// For reading and writing if that can be, so that later opens share it.
@@ -220,7 +229,7 @@ impl Tree {
     }
 
     /// A write that reached this process: what is written is in hand, so it is appended as it is.
-    pub fn write(&self, node: &Arc<Node>, operation: &Operation<'_>) -> Result<u32, Errno> {
+    pub fn write(&self, node: &Arc<Node>, request: &Request<'_>) -> Result<u32, Errno> {
         let Operation::Write {
             offset,
             content,
@@ -228,14 +237,12 @@ impl Tree {
             is_cached,
             kill_privileges,
             ..
-        } = *operation
+        } = request.operation
         else {
             return Err(Errno::INVAL);
         };
         let written = self.checked(self.write_ordered(node, offset, content))?;
-        if kill_privileges {
-            self.checked(self.kill_privileges(node))?;
-        }
+        self.checked(self.drop_privileges(node, &request.caller, kill_privileges))?;
         let is_passthrough = lock(&node.life).policy == Some(Policy::Passthrough);
         let commits = match self.module.sync {
             // A relayed file's writes are followed by an FSYNC of the kernel's own.
@@ -282,11 +289,13 @@ impl Tree {
         &self,
         node: &Arc<Node>,
         size: u64,
+        caller: &Caller,
         kill_privileges: bool,
     ) -> Result<(), Errno> {
         // What was written beyond the new end is not to be read there.
         self.module.drain();
         let file = Module::content(self.store(), node)?;
+        node.privileges.learn(file.as_fd())?;
         {
             let _order = lock(&node.order);
             rustix::fs::ftruncate(&file, size)?;
@@ -303,11 +312,7 @@ impl Tree {
             self.module
                 .touch(self.store(), node, &mut pending, Instant::now());
         }
-        if kill_privileges {
-            self.kill_privileges(node)
-        } else {
-            Ok(())
-        }
+        self.drop_privileges(node, caller, kill_privileges)
     }
 
     pub fn allocate(
@@ -343,6 +348,7 @@ impl Tree {
         };
         self.module.drain();
         let file = Module::content(self.store(), node)?;
+        node.privileges.learn(file.as_fd())?;
         {
             let _order = lock(&node.order);
             rustix::fs::fallocate(&file, flags, offset, length)?;
@@ -357,22 +363,13 @@ impl Tree {
             self.module
                 .touch(self.store(), node, &mut pending, Instant::now());
         }
-        self.kill_for(node, caller)
+        self.drop_privileges(node, caller, caller.uid != 0)
     }
 
     /// Called with the node's `order` held.
     fn append_shape(&self, node: &Node, record: &Record<'_>) {
         if node.is_journalled() {
             self.module.journal.append(record);
-        }
-    }
-
-    /// For calls that the kernel sends without saying whether the caller keeps privileges: only root does.
-    fn kill_for(&self, node: &Arc<Node>, caller: &Caller) -> Result<(), Errno> {
-        if caller.uid == 0 {
-            Ok(())
-        } else {
-            self.kill_privileges(node)
         }
     }
 
@@ -418,7 +415,7 @@ impl Tree {
                 .touch(self.store(), target, &mut pending, Instant::now());
             copied
         };
-        self.kill_for(target, caller)?;
+        self.drop_privileges(target, caller, caller.uid != 0)?;
         u32::try_from(copied).map_err(|_| Errno::INVAL)
     }
 }

@@ -28,6 +28,7 @@ mod meters;
 mod module;
 mod names;
 mod node;
+mod privileges;
 mod queue;
 mod ranges;
 mod record;

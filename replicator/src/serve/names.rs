@@ -129,7 +129,7 @@ impl Tree {
         })
     }
 
-    fn record_creation(
+    pub fn record_creation(
         &self,
         parent: &Node,
         fd: BorrowedFd<'_>,
@@ -179,7 +179,7 @@ impl Tree {
                 let entry = self.look_up(parent, name)?;
                 let node = self.store().node(entry.node)?;
                 let opened = if node.is_regular() {
-                    self.open(&node, flags, false)
+                    self.open(&node, flags, caller, false)
                 } else {
                     Err(Errno::EXIST)
                 };

@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use super::class::Class;
 use super::lock::lock;
+use super::privileges::Privileges;
 use super::ranges::Ranges;
 use crate::fuse::BackingId;
 use crate::identity::Identity;
@@ -49,8 +50,7 @@ pub struct Node {
     /// Commits that wait for `order`: the background keeps away.
     pub commits: AtomicU32,
     pub pending: Mutex<Pending>,
-    /// A passthrough write may have cleared suid or sgid bits without a word.
-    pub has_privilege_bits: AtomicBool,
+    pub privileges: Privileges,
 }
 
 /// Opens, and what is kept while there are any.
@@ -117,7 +117,7 @@ impl Node {
             order: Mutex::default(),
             commits: AtomicU32::new(0),
             pending: Mutex::default(),
-            has_privilege_bits: AtomicBool::new(false),
+            privileges: Privileges::default(),
         }
     }
 

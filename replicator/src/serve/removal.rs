@@ -1,6 +1,5 @@
 //! Removing and moving names.
 
-use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -9,11 +8,10 @@ use rustix::io::Errno;
 
 use super::lock::lock;
 use super::node::{Node, Standing};
-use super::record::modified_of;
 use super::store::{Found, Store};
 use super::tree::Tree;
 use crate::fuse::rename;
-use crate::record::{Place, Record};
+use crate::record::Record;
 
 /// One side of a rename.
 struct Side<'a> {
@@ -199,35 +197,32 @@ impl Tree {
     }
 
     fn record_rename(&self, from: Side<'_>, to: Side<'_>, flags: u32) -> Result<(), Errno> {
-        let (moved, replaced) = (from.found.map(|found| found.identity), to.found);
-        let Some(moved) = moved else {
-            return Err(Errno::NOENT);
-        };
+        let moved = from.found.ok_or(Errno::NOENT)?.identity;
         let is_exchange = flags & rename::EXCHANGE != 0;
+        // Two names of one object: rename(2) does nothing.
+        let is_same = to
+            .found
+            .as_ref()
+            .is_some_and(|found| found.identity == moved);
+        let file_id = |identity| self.store().file_id(identity);
         if !from.is_excluded {
-            let file_id = |identity| self.store().file_id(identity);
-            let place = |parent: &Node, fd, name| -> Result<Place<'_>, Errno> {
-                let parent_modified = modified_of(fd)?;
-                Ok(Place {
-                    parent: file_id(parent.identity),
-                    name: Cow::Borrowed(name),
-                    parent_modified,
-                })
-            };
+            let exchanged = to.found.as_ref().filter(|_| is_exchange);
             self.module.journal.append(&Record::Rename {
-                from: place(from.parent, from.fd, from.name)?,
-                to: place(to.parent, to.fd, to.name)?,
-                flags,
+                from: self.place(from.parent, from.fd, from.name)?,
+                to: self.place(to.parent, to.fd, to.name)?,
+                flags: flags & !rename::WHITEOUT,
                 file: file_id(moved),
-                exchanged: replaced
-                    .as_ref()
-                    .filter(|_| is_exchange)
-                    .map(|found| file_id(found.identity)),
+                exchanged: exchanged.map(|found| file_id(found.identity)),
             });
         }
-        // Two names of one object: rename(2) does nothing.
-        match replaced {
-            Some(replaced) if !is_exchange && replaced.identity != moved => {
+        if flags & rename::WHITEOUT != 0 && !is_same {
+            // The whiteout is an object with an identity of its own.
+            let whiteout = self.store().find(from.fd, from.name)?;
+            let class = self.store().classify(from.parent, from.fd, from.name)?;
+            self.record_creation(from.parent, from.fd, from.name, class, &whiteout)?;
+        }
+        match to.found {
+            Some(replaced) if !is_exchange && !is_same => {
                 self.bury_if_last(replaced, to.is_excluded);
             }
             _ => {}

@@ -118,7 +118,9 @@ impl Tree {
             Operation::GetAttributes => reply.attributes(self.checked(self.attributes(node))),
             Operation::Statx => reply.statx(self.checked(self.statx(node))),
             Operation::SetAttributes(change) => {
-                reply.attributes(self.changed(self.set_attributes(node, change), &[node]));
+                reply.attributes(
+                    self.changed(self.set_attributes(node, change, &request.caller), &[node]),
+                );
             }
             Operation::ReadLink => match self.checked(self.read_link(node)) {
                 Ok(target) => reply.bytes(Ok(&target)),
@@ -252,7 +254,12 @@ impl Tree {
                 flags,
                 kill_privileges,
             } => {
-                reply.opened(self.checked(self.open(node, *flags, *kill_privileges)));
+                reply.opened(self.checked(self.open(
+                    node,
+                    *flags,
+                    &request.caller,
+                    *kill_privileges,
+                )));
             }
             Operation::Read { offset, size, .. } => {
                 match self.checked(self.read(node, *offset, *size, scratch)) {
@@ -260,7 +267,7 @@ impl Tree {
                     Err(errno) => reply.bytes(Err(errno)),
                 }
             }
-            Operation::Write { .. } => reply.written(self.write(node, &request.operation)),
+            Operation::Write { .. } => reply.written(self.write(node, request)),
             Operation::Release { flags, .. } => {
                 self.close(node, *flags);
                 reply.empty(Ok(()));
