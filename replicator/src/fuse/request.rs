@@ -127,9 +127,7 @@ mod tests {
         bytes.extend(opcode.to_ne_bytes());
         bytes.extend(7_u64.to_ne_bytes());
         bytes.extend(1_u64.to_ne_bytes());
-        [1001_u32, 1002, 42]
-            .iter()
-            .for_each(|word| bytes.extend(word.to_ne_bytes()));
+        bytes.extend(words(&[1001, 1002, 42]));
         let units = u16::try_from(extensions.len() / 8).unwrap();
         bytes.extend(units.to_ne_bytes());
         bytes.extend([0; 2]);
