@@ -1,0 +1,1 @@
+"""Telamon: high availability for Linux. ARCHITECTURE.md says what lives where."""
