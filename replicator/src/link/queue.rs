@@ -200,7 +200,7 @@ mod tests {
         };
         let content = vec![7; length].into();
         queue.append(|lsn, out| {
-            encode_record(;
+            encode_record(
                 lsn,
                 &Record::Data {
                     file,
@@ -208,7 +208,7 @@ mod tests {
                     content,
                 },
                 out,
-            )
+            );
         })
     }
 
