@@ -69,7 +69,7 @@ def test_g3_divergence_is_seen_and_nothing_is_overwritten(lab_name: str) -> None
         write(mirror, "n1", "one")
         write(mirror, "n2", "two")
         mirror.lab.heal("n2")
-        mirror.await_reason(STEP_TIMEOUT_S, "n2", "prim")
+        mirror.await_reason(STEP_TIMEOUT_S, "n2", "split brain")
         one, two = (mirror.lab.host(node).backing(DIRECTORY) for node in ("n1", "n2"))
         assert (one / "one").exists()
         assert not (one / "two").exists()
