@@ -98,6 +98,11 @@ def answer_outdate_request(turn: Turn) -> None:
     asked = Answered(state.peer.boot_id, heard.outdate_request)
     if state.outdated_for == asked or state.role is ReplicatorRole.PRIMARY:
         return
+    if state.link is LinkState.LIVE:
+        # The primary's agent just began and does not know its link yet, or the link came back: it
+        # withdraws the request. A session that only this side believes in ends within the peer
+        # timeout, and the request is answered then.
+        return
     turn.set(is_current=False, candidate=0)
     if not _can_be_marked(state):
         # Not being current is enough: this node will not promote itself before it was brought up.
