@@ -19,7 +19,7 @@ WRITER = """
 import itertools, sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)
 database.execute(f"PRAGMA journal_mode={sys.argv[2]}")
-database.execute("PRAGMA synchronous=FULL")
+database.execute("PRAGMA synchronous=EXTRA")
 database.execute("CREATE TABLE promised (number INTEGER PRIMARY KEY, padding BLOB)")
 for number in itertools.count(1):
     database.execute("INSERT INTO promised VALUES (?, randomblob(3000))", (number,))

@@ -148,6 +148,10 @@ impl Module {
 
     /// Lets the node go if nothing needs it any more.
     pub fn release(&self, store: &Store, node: &Arc<Node>) {
+        // What was written last may still stand in the ring, and an event finds its node or is lost.
+        if lock(&node.life).is_watched {
+            self.drain();
+        }
         store.nodes.release(node, || {
             if let Some(capture) = self
                 .capture
@@ -162,6 +166,7 @@ impl Module {
     /// Appends everything, and what is captured meanwhile, until nothing is left. For the end, when nobody writes any more.
     pub fn empty(&self, timeout: Duration) -> Result<(), Errno> {
         let deadline = Instant::now() + timeout;
+        self.drain();
         while self
             .stores
             .iter()
