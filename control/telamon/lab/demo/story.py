@@ -1,4 +1,4 @@
-"""The demo itself: two nodes and a client, PostgreSQL under load, a power failure, the return of
+"""The mirror's demo: two nodes and a client, PostgreSQL under load, a power failure, the return of
 the dead node, and the way back.
 
 Nothing in it is pretended: the lab's hosts lose power as hosts do, the client believes every
@@ -16,8 +16,9 @@ from telamon.errors import TimedOutError
 from telamon.lab import database
 from telamon.lab.database import DATA, EXCLUDES, MODULE, MODULE_NAME
 from telamon.lab.demo.clients import Clients, fill_database, running
+from telamon.lab.demo.summary import show
 from telamon.lab.demo.timeline import Timeline
-from telamon.lab.demo.verdict import Verdict, show
+from telamon.lab.demo.verdict import Verdict, summary
 from telamon.lab.lab import Lab
 from telamon.lab.mirror import ALONE, PRIM, SECOND, MirrorInLab
 from telamon.lab.oracles import commits
@@ -50,7 +51,7 @@ def tell(name: str, console: Console) -> bool:
         with running(lab.host("c1"), Path(logs)) as clients:
             endured = _live_through(lab, mirror, clients, timeline)
         verdict = _judge(lab, mirror, clients, timeline, endured)
-    show(verdict, console)
+    show(summary(verdict), console)
     return verdict.is_good
 
 
