@@ -12,8 +12,8 @@ from telamon.agent.farm import FarmModule, FarmParts
 from telamon.agent.farm_application import answers_at_all
 from telamon.agent.farm_building import Plan, plan_of
 from telamon.agent.farm_interface import FarmInterface
-from telamon.agent.farm_traffic import Surroundings
 from telamon.agent.memory import Memory
+from telamon.agent.models import Severity
 from telamon.cluster.credentials import read_secret
 from telamon.module.farm_config import FarmModule as Configured
 from telamon.module.scripts import ScriptContext, Scripts
@@ -49,11 +49,8 @@ class FarmNode:
         return FarmModule(
             FarmParts(
                 plan=plan,
-                surroundings=Surroundings(
-                    tell=self._teller(name),
-                    note=self._noter(name),
-                    interface_of=partial(self._interface_of, plan),
-                ),
+                tell=self._teller(name),
+                interface_of=partial(self._interface_of, plan),
                 scripts=Scripts(context, state / "scripts"),
                 directory=directory,
                 memory=Memory(name, state, run),
@@ -67,12 +64,6 @@ class FarmNode:
         heartbeats = self._node.heartbeats
         return lambda node, content: heartbeats.tell(node, (module, content))
 
-    def _noter(self, module: str) -> Callable[[str], None]:
-        def note(text: str) -> None:
-            self._node.events.append(text, module=module)
-
-        return note
-
     async def _interface_of(self, plan: Plan, index: int) -> FarmInterface:
         virtual = plan.configured.virtual_ips[index]
         if virtual.interface is not None:
@@ -83,7 +74,7 @@ class FarmNode:
             interface = await interface_with(own.addresses[virtual.network])
         if interface.name not in self._interfaces:
             run = self._node.paths.run
-            self._interfaces[interface.name] = FarmInterface(interface, run)
+            self._interfaces[interface.name] = FarmInterface(interface, run, self._complain)
         return self._interfaces[interface.name]
 
     async def _host_answers(self, node: str) -> bool:
@@ -94,3 +85,6 @@ class FarmNode:
         return any(
             await asyncio.gather(*(answers_at_all(str(address), port) for address in addresses))
         )
+
+    def _complain(self, text: str) -> None:
+        self._node.events.append(text, severity=Severity.WARNING)

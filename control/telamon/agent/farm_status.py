@@ -30,6 +30,11 @@ async def describe(module: "FarmModule") -> models.ModuleNodeStatus:
             await traffic.measure()
         except TelamonError as error:
             module.note(str(error))
+    try:
+        packets = await traffic.counters()
+    except TelamonError as error:
+        packets = {}
+        module.note(str(error))
     is_open = any(view.state.active for view in traffic.views)
     state = _STATES.get(module.phase, "WAIT")
     ready = state == "UP" and (is_open or module.is_drained)
@@ -58,14 +63,11 @@ async def describe(module: "FarmModule") -> models.ModuleNodeStatus:
         last_script=str(script) if script else None,
         farm=models.FarmStatus(
             filters=traffic.kinds,
+            filter_reasons=traffic.reasons,
             drained=module.is_drained,
             connections=traffic.connection_count if traffic.is_running else 0,
             shares=[_share(module, index, view) for index, view in enumerate(traffic.views)],
-            packets={
-                counter.name.lower(): packets
-                for counter, packets in traffic.counters().items()
-                if packets
-            },
+            packets={counter.name.lower(): count for counter, count in packets.items() if count},
         ),
     )
 

@@ -163,22 +163,24 @@ class MirrorModule:
             return []
         return [REPORT.dump_json(role.report(self._state))]
 
-    def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
-        """A heartbeat brought the peer's report."""
-        if heartbeat.sender != self._settings.peer or not self._has_begun.is_set():
-            return
+    def misunderstood(self, payload: bytes) -> str:
+        """Why a report makes no sense here; empty if it does."""
         try:
-            report = REPORT.validate_json(payload)
+            REPORT.validate_json(payload)
         except ValidationError as error:
-            log.warning(
-                "module %s: the report of %s is not understood (%s); bring both nodes to the "
-                "same version of telamon",
-                self._parts.module,
-                heartbeat.sender,
-                str(error).splitlines()[0],
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(map(str, fault["loc"])) or "the whole"
+            return (
+                f"the report of module {self._parts.module} is malformed ({where}: "
+                f"{fault['msg']}): bring the nodes to the same version of telamon"
             )
-            return
-        self._take(PeerReport(heartbeat.boot_id, report, heartbeat.hears_receiver))
+        return ""
+
+    def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
+        """A heartbeat brought the peer's report, which was understood before."""
+        if heartbeat.sender == self._settings.peer and self._has_begun.is_set():
+            report = REPORT.validate_json(payload)
+            self._take(PeerReport(heartbeat.boot_id, report, heartbeat.hears_receiver))
 
     def peer_lost(self, node: str, said_goodbye: bool) -> None:
         """A node is silent on every network, or its agent said goodbye."""

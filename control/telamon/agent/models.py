@@ -129,7 +129,10 @@ class FarmShare(ApiModel):
 class FarmStatus(ApiModel):
     """A farm module on one node."""
 
-    filters: list[str]
+    filters: list[str] = Field(description="back end and interface: `xdp-generic on eth0`")
+    filter_reasons: dict[str, str] = Field(
+        description="interface -> why it has this back end and no better one"
+    )
     drained: bool
     connections: int
     shares: list[FarmShare]

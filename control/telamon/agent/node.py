@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from telamon.agent.farm_node import FarmNode
 
 
+REFUSALS_TOLD_LIMIT = 100
+
+
 class Node:
     """Everything that runs on this node."""
 
@@ -75,6 +78,7 @@ class Node:
         self._installed: dict[str, Loaded] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
+        self._refused_told: set[tuple[str, str]] = set()
         keys = Keys(self.cluster.id, read_secret(paths.configuration))
         self.heartbeats = Heartbeats(self.cluster, self.name, keys, self._boot_id, self)
 
@@ -119,6 +123,26 @@ class Node:
         self.events.append(f"node {node} {how}", severity=Severity.WARNING)
         for module in self._modules.values():
             module.peer_lost(node, said_goodbye)
+
+    def misunderstood(self, heartbeat: Heartbeat) -> str:
+        """Why the payloads make no sense to the modules they are for; empty if they do."""
+        for name, payload in heartbeat.payloads:
+            module = self._modules.get(name)
+            if isinstance(module, MirrorModule) and (reason := module.misunderstood(payload)):
+                return reason
+        return ""
+
+    def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
+        """Tells an operator why a node of the cluster is not heard, each reason once; what
+        strangers send is only in the log."""
+        members = {str(at) for node in self.cluster.nodes for at in node.addresses.values()}
+        is_told = (source, reason) in self._refused_told
+        if source in members and not is_told and len(self._refused_told) < REFUSALS_TOLD_LIMIT:
+            self._refused_told.add((source, reason))
+            self.events.append(
+                f"heartbeats from {source} on network {network} are refused: {reason}",
+                severity=Severity.WARNING,
+            )
 
     def peer_reported(self, heartbeat: Heartbeat) -> None:
         for name, payload in heartbeat.payloads:

@@ -198,6 +198,8 @@ def _known(ours: Lineage) -> frozenset[str]:
 
 def _replicator_status(turn: Turn, facts: ReplicatorFacts) -> None:
     state = turn.state
+    if _stands_differently(state.replicator, facts):
+        turn.set(aside_attempts=0, aside_retry_ms=0)
     turn.set(replicator=facts, lineage=facts.lineage)
     is_whole = facts.lineage.data_state is DataState.UP_TO_DATE
     if facts.role is ReplicatorRole.PRIMARY:
@@ -210,6 +212,15 @@ def _replicator_status(turn: Turn, facts: ReplicatorFacts) -> None:
         turn.set(is_current=True)
     if facts.link in (LinkState.RESYNC, LinkState.LIVE):
         turn.set(discards=False, fault="", attempts=0 if state.running is None else state.attempts)
+
+
+def _stands_differently(before: ReplicatorFacts | None, now: ReplicatorFacts) -> bool:
+    """Whether what was refused to a Grant or Outdate before may be possible now."""
+    return before is None or (before.role, before.link, before.commits) != (
+        now.role,
+        now.link,
+        now.commits,
+    )
 
 
 def _finish(turn: Turn, serial: int) -> Operation | None:

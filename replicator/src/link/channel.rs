@@ -19,7 +19,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes asked of the socket in one read.
 const READ_BYTES: usize = 256 << 10;
 /// Limit of the TLS and application handshake.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The sending half, shared by all threads of a session.
 pub struct Channel {
@@ -124,6 +124,11 @@ impl Channel {
     /// How long [`Inbox::fill`] waits for the peer before it gives it up.
     pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.socket.set_read_timeout(Some(timeout))
+    }
+
+    /// How long the socket may stay full before sending fails; `None` while the session's own rules watch over the peer.
+    pub fn limit_sending(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_write_timeout(timeout)
     }
 
     /// Takes what the peer said in the same breath as the end of the handshake: it waits in the TLS state, not in the socket.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Inbox};
@@ -67,9 +67,12 @@ impl Listener {
             let bound = socket.local_addr().map_err(|error| (address, error))?;
             listener.addresses.push(bound);
             let (stop, shared) = (stop.clone(), shared.clone());
-            listener.threads.push(std::thread::spawn(move || {
-                accept_all(&socket, &stop, &shared);
-            }));
+            let accepting = Builder::new()
+                .name("accept".to_owned())
+                .spawn(move || accept_all(&socket, &stop, &shared));
+            listener
+                .threads
+                .push(accepting.map_err(|error| (address, error))?);
         }
         Ok(listener)
     }
@@ -137,8 +140,9 @@ fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
         shared.refuse(address, "too many connections that have not authenticated");
         return;
     }
-    let shared = shared.clone();
-    std::thread::spawn(move || {
+    let session = shared.clone();
+    let spawned = Builder::new().name("session".to_owned()).spawn(move || {
+        let shared = session;
         let greeted = greet(stream, &shared.credentials);
         shared.pending.fetch_sub(1, Ordering::SeqCst);
         match greeted {
@@ -146,6 +150,10 @@ fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
             Err(error) => shared.refuse(address, &error.to_string()),
         }
     });
+    if let Err(error) = spawned {
+        shared.pending.fetch_sub(1, Ordering::SeqCst);
+        shared.refuse(address, &format!("no thread for it: {error}"));
+    }
 }
 
 fn greet(

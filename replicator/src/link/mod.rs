@@ -10,6 +10,7 @@
 pub mod acknowledger;
 pub mod channel;
 pub mod dial;
+pub mod events;
 pub mod follow;
 pub mod handshake;
 pub mod lead;

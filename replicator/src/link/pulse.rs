@@ -1,8 +1,9 @@
 //! The beat of a session: a keepalive when nothing else was sent, and whatever else must happen now and then.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::channel::Channel;
@@ -23,10 +24,10 @@ impl Pulse {
         channel: Arc<Channel>,
         peer_timeout: Duration,
         mut beat: impl FnMut() + Send + 'static,
-    ) -> Pulse {
+    ) -> io::Result<Pulse> {
         let (stop, stopped) = mpsc::channel();
         let interval = peer_timeout / BEATS;
-        let thread = std::thread::spawn(move || {
+        let thread = Builder::new().name("pulse".to_owned()).spawn(move || {
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 beat();
                 if channel.idle() >= interval && channel.send_control(&Control::Keepalive).is_err()
@@ -34,11 +35,11 @@ impl Pulse {
                     return;
                 }
             }
-        });
-        Pulse {
+        })?;
+        Ok(Pulse {
             stop: Some(stop),
             thread: Some(thread),
-        }
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::{self, Event, Publisher};
 use crate::lineage::{Lineage, Role};
-use crate::link::lead::Events;
+use crate::link::events::Events;
 use crate::link::{LinkState, locked};
 use crate::{resync, serve};
 

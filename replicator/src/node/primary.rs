@@ -1,18 +1,22 @@
 //! The primary role: mounts that serve, a log, and the sessions with the secondary.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::feed::Feed;
 use super::module::Module;
 use crate::control::Refusal;
 use crate::journal::{Journal, Trees};
 use crate::lineage::{Generation, Lineage, Role};
+use crate::link::events::Events;
 use crate::link::follow::Following;
-use crate::link::lead::{Events, Leader, Settings};
+use crate::link::lead::{Leader, Settings};
 use crate::link::shipper::{Mode, Shipper};
 use crate::mount::MountError;
 use crate::serve::{Observer, ServeError, Served};
+
+/// The peer gets so much time for its last word, however long unmounting took.
+const CLOSE_LEAST: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct Primary {
@@ -98,6 +102,7 @@ impl Primary {
             // Commits that nobody will acknowledge would keep their callers from dying.
             self.shipper.close();
         }
+        let deadline = Instant::now() + timeout;
         let mut stopped = self.served.stop(force, timeout);
         if force && stopped.is_err() {
             self.shipper.close();
@@ -106,7 +111,11 @@ impl Primary {
         stopped.map_err(|error| refusal(&error))?;
         crate::fault::point("demote.unmounted");
         let is_clean = match self.shipper.mode() {
-            Mode::Live => self.leader.close(timeout),
+            Mode::Live => self.leader.close(
+                deadline
+                    .saturating_duration_since(Instant::now())
+                    .max(CLOSE_LEAST),
+            ),
             Mode::Alone | Mode::Resync { alone: true } => true,
             Mode::Buffering | Mode::Waiting | Mode::Resync { alone: false } | Mode::Closed => false,
         };
@@ -131,12 +140,18 @@ impl Primary {
 
 /// What this node acknowledged as secondary may be in its memory only; the peer that had it too may be gone.
 fn flush_soon(module: &Arc<Module>) {
-    let module = module.clone();
-    std::thread::spawn(move || {
-        if let Err(refusal) = module.flush() {
+    let flushed = module.clone();
+    let flush = move || {
+        if let Err(refusal) = flushed.flush() {
             tracing::error!("{refusal}");
         }
-    });
+    };
+    let spawned = std::thread::Builder::new()
+        .name("flush-soon".to_owned())
+        .spawn(flush);
+    if let Err(error) = spawned {
+        tracing::error!("no thread to flush what this node acknowledged as secondary: {error}");
+    }
 }
 
 fn refusal(error: &ServeError) -> Refusal {

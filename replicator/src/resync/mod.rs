@@ -34,13 +34,15 @@
 
 mod pace;
 mod progress;
+mod request;
 mod source;
 mod target;
 mod window;
 
 pub use pace::Pace;
 pub use progress::Progress;
-pub use source::{Request, Source, SourceSettings};
+pub use request::Request;
+pub use source::{Source, SourceSettings};
 pub use target::{Target, TargetError};
 
 /// Requests of the secondary that the primary has not served, at most.

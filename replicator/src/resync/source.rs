@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::BLOCK_BYTES;
 use super::pace::Pace;
 use super::progress::Meter;
+use super::{BLOCK_BYTES, Request};
 use crate::apply::{BlockHashes, HASH_BYTES};
 use crate::journal::{Entry, Journal, Trees};
 use crate::lineage::StoreError;
 use crate::link::channel::Channel;
-use crate::link::lead::Events;
+use crate::link::events::Events;
 use crate::link::shipper::Shipper;
 use crate::record::{FileId, Kind};
 use crate::wire::limits::LISTING_BYTES;
@@ -28,44 +28,6 @@ use crate::wire::{Control, Listing, Logged, entry_bytes};
 const STRIDE_BYTES: u64 = 4 << 20;
 /// Bytes on their way to the peer beyond which no more content is marked.
 const BACKLOG_BYTES: usize = 8 << 20;
-
-/// What a secondary asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    Listing(FileId),
-    Content(FileId),
-    Hashes {
-        file: FileId,
-        first_block: u64,
-        hashes: Vec<[u8; HASH_BYTES]>,
-        is_last: bool,
-    },
-    CaughtUp,
-}
-
-impl Request {
-    /// The request in a control frame, if it is one.
-    #[must_use]
-    pub fn from_control(control: Control) -> Option<Request> {
-        match control {
-            Control::WantListing { directory } => Some(Request::Listing(directory)),
-            Control::WantFile { file } => Some(Request::Content(file)),
-            Control::Hashes {
-                file,
-                first_block,
-                hashes,
-                is_last,
-            } => Some(Request::Hashes {
-                file,
-                first_block,
-                hashes,
-                is_last,
-            }),
-            Control::CaughtUp => Some(Request::CaughtUp),
-            _ => None,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 pub struct SourceSettings {

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::Builder;
 use std::time::Instant;
 
 use super::progress::Meter;
@@ -42,8 +43,7 @@ pub struct Target {
 }
 
 impl Target {
-    #[must_use]
-    pub fn new(channel: &Arc<Channel>) -> Target {
+    pub fn new(channel: &Arc<Channel>) -> io::Result<Target> {
         let (hashing, files) = sync_channel(HASHING_MAX);
         let window = Arc::new(Window::default());
         let unhashed = Arc::new(AtomicUsize::new(0));
@@ -52,8 +52,10 @@ impl Target {
             window: window.clone(),
             unhashed: unhashed.clone(),
         };
-        std::thread::spawn(move || hasher.run(&files));
-        Target {
+        Builder::new()
+            .name("resync-hash".to_owned())
+            .spawn(move || hasher.run(&files))?;
+        Ok(Target {
             channel: channel.clone(),
             listings: VecDeque::new(),
             files: VecDeque::new(),
@@ -63,7 +65,7 @@ impl Target {
             hashing,
             unhashed,
             meter: Meter::start(Instant::now()),
-        }
+        })
     }
 
     /// Takes what applying an entry left to be asked.

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from telamon.errors import TimedOutError
-from telamon.lab import database
+from telamon.lab import agent_api, database
 from telamon.lab.database import DATA, EXCLUDES, MODULE, MODULE_NAME
 from telamon.lab.demo.clients import Clients, fill_database, running
 from telamon.lab.demo.summary import show
@@ -24,6 +24,7 @@ from telamon.lab.mirror import ALONE, PRIM, SECOND, MirrorInLab
 from telamon.lab.oracles import commits
 from telamon.lab.oracles.commits import Gap
 from telamon.lab.spec import DEFAULT
+from telamon.lab.takeover import takeover
 
 _TIMEOUT_S = 120.0
 _WORK_S = 15.0
@@ -77,7 +78,7 @@ def _live_through(lab: Lab, mirror: MirrorInLab, clients: Clients, timeline: Tim
     with timeline.step("n2 takes over the address, the data, PostgreSQL") as step:
         mirror.await_states(_TIMEOUT_S, n2=ALONE)
         failover_gap = _gap_since(failed_ns, clients)
-        step.remark = f"clients waited {failover_gap.length_s:.2f} s"
+        step.remark = str(takeover(failover_gap, agent_api.events(lab.host("n2"))))
     with timeline.step("n2 is asked for every commit that was acknowledged") as step:
         promised, missing = _missing(lab, clients, "n2")
         step.remark = f"{promised:,} promised, {len(missing)} missing"
