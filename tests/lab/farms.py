@@ -89,6 +89,12 @@ def farm_in_lab(name: str, count: int = 3, **keys: object) -> Iterator[FarmInLab
         yield farm
 
 
+def connect(farm: FarmInLab, clients: Connections, count: int) -> list[Connected]:
+    """So many connections from the client host's own address, kept."""
+    address = next(host.address for host in farm.lab.spec.hosts if host.name == CLIENT)
+    return clients.connect([address] * count, ECHO[4])
+
+
 def assert_predicted(farm: FarmInLab, nodes: Sequence[str], connected: Sequence[Connected]) -> None:
     """Each client was answered by the node that the table of these nodes gives it."""
     prophet = farm.prophet()

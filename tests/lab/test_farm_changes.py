@@ -26,6 +26,10 @@ SEED = int(os.environ.get("TELAMON_SEED") or random.randrange(1 << 32))
 # What the module says of filters and layer 2, and how many changes are made by default.
 WAYS: dict[str, tuple[dict[str, object], int]] = {
     "xdp": ({"filter": "xdp-generic"}, 50),
+    "nft": ({"filter": "nft"}, 8),
+    "nfqueue": ({"filter": "nfqueue"}, 8),
+    "mixed": ({"filters": {"n1": "xdp-generic", "n2": "nft", "n3": "nfqueue"}}, 8),
+    "dispatch": ({"mode": "dispatch", "filter": "xdp-generic"}, 8),
 }
 
 

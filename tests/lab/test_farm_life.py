@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from farms import (
     CLIENT,
-    ECHO,
     MODULE,
     assert_none_broken,
     assert_predicted,
+    connect,
     farm_in_lab,
     restart_agent,
 )
@@ -19,7 +19,7 @@ from farms import (
 from telamon.agent.models import ActionKind
 from telamon.farm.hash import BUCKETS
 from telamon.lab.farm import FarmInLab, buckets_of
-from telamon.lab.oracles.connections import Connected, Connections, by_node
+from telamon.lab.oracles.connections import Connections, by_node
 from telamon.lab.web import VIRTUAL_IP
 
 COUNT = 80
@@ -38,16 +38,11 @@ def clients(farm: FarmInLab) -> Iterator[Connections]:
         yield made
 
 
-def connect(farm: FarmInLab, clients: Connections, count: int = COUNT) -> list[Connected]:
-    address = next(host.address for host in farm.lab.spec.hosts if host.name == CLIENT)
-    return clients.connect([address] * count, ECHO[4])
-
-
 def test_each_client_is_answered_by_the_node_of_its_bucket_alone(
     farm: FarmInLab, clients: Connections
 ) -> None:
     before = farm.packets("pass_new")
-    connected = connect(farm, clients)
+    connected = connect(farm, clients, COUNT)
     assert set(by_node(connected)) == set(NODES)
     assert_predicted(farm, NODES, connected)
     assert farm.packets("pass_new") - before == COUNT
@@ -64,7 +59,7 @@ def test_each_client_is_answered_by_the_node_of_its_bucket_alone(
 def test_connections_survive_drain_leave_join_and_restarts_of_agents(
     farm: FarmInLab, clients: Connections
 ) -> None:
-    connect(farm, clients)
+    connect(farm, clients, COUNT)
     opened = COUNT
 
     farm.telamon("n1", "farm", "drain", "n3")
