@@ -77,11 +77,50 @@ class HandshakeReport:
         return not (self.unanswered or self.answered_twice or self.lost_frames)
 
 
+class HandshakeLedger:
+    """Judges frames; does no I/O."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[_Attempt, _Handshake] = {}
+
+    def note(self, frame: bytes, is_own: bool) -> None:
+        """Takes a frame with SYN, sent by this host or not."""
+        is_ipv4 = frame[12:14] == _IPV4
+        segment = 14 + 4 * (frame[14] & 0x0F) if is_ipv4 else _IPV6_SEGMENT
+        source_port, target_port, sequence, acknowledged = struct.unpack_from(
+            "!HHII", frame, segment
+        )
+        source, target = (frame[26:30], frame[30:34]) if is_ipv4 else (frame[22:38], frame[38:54])
+        if frame[segment + 13] & _ACK:
+            attempt = _Attempt(target, target_port, (acknowledged - 1) % (1 << 32))
+            self._handshake(attempt).answers.append(frame[6:12].hex(":"))
+        elif is_own:  # a bridge floods what other hosts send to a host that is gone
+            self._handshake(_Attempt(source, source_port, sequence)).syns += 1
+
+    def report(self, lost_frames: int) -> HandshakeReport:
+        """What became of the attempts of this host."""
+        own = {attempt: one for attempt, one in self._attempts.items() if one.syns}
+        return HandshakeReport(
+            attempts=len(own),
+            unanswered=[_shown(attempt) for attempt, one in own.items() if not one.answers],
+            answered_twice=[
+                f"{_shown(attempt)}: {one.syns} SYNs, answers of {', '.join(one.answers)}"
+                for attempt, one in own.items()
+                if len(set(one.answers)) > 1 or len(one.answers) > one.syns
+            ],
+            repeated_syns=sum(one.syns - 1 for one in own.values()),
+            lost_frames=lost_frames,
+        )
+
+    def _handshake(self, attempt: _Attempt) -> _Handshake:
+        return self._attempts.setdefault(attempt, _Handshake())
+
+
 class Handshakes:
     """Listens from its making on."""
 
     def __init__(self, interface: str) -> None:
-        self._attempts: dict[_Attempt, _Handshake] = {}
+        self._ledger = HandshakeLedger()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         _attach(self._socket, _SYN_FILTER)
@@ -99,7 +138,7 @@ class Handshakes:
                 frame, (_, _, kind, *_) = self._socket.recvfrom(_FRAME_BYTES)
             except BlockingIOError:
                 return
-            self._note(frame, kind == _PACKET_OUTGOING)
+            self._ledger.note(frame, kind == _PACKET_OUTGOING)
 
     def close(self) -> HandshakeReport:
         """Stops listening; what was seen."""
@@ -107,34 +146,7 @@ class Handshakes:
         counters = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
         _, lost_frames = struct.unpack("=II", counters)
         self._socket.close()
-        own = {attempt: one for attempt, one in self._attempts.items() if one.syns}
-        return HandshakeReport(
-            attempts=len(own),
-            unanswered=[_shown(attempt) for attempt, one in own.items() if not one.answers],
-            answered_twice=[
-                f"{_shown(attempt)}: {one.syns} SYNs, answers of {', '.join(one.answers)}"
-                for attempt, one in own.items()
-                if len(set(one.answers)) > 1 or len(one.answers) > one.syns
-            ],
-            repeated_syns=sum(one.syns - 1 for one in own.values()),
-            lost_frames=lost_frames,
-        )
-
-    def _note(self, frame: bytes, is_own: bool) -> None:
-        is_ipv4 = frame[12:14] == _IPV4
-        segment = 14 + 4 * (frame[14] & 0x0F) if is_ipv4 else _IPV6_SEGMENT
-        source_port, target_port, sequence, acknowledged = struct.unpack_from(
-            "!HHII", frame, segment
-        )
-        source, target = (frame[26:30], frame[30:34]) if is_ipv4 else (frame[22:38], frame[38:54])
-        if frame[segment + 13] & _ACK:
-            attempt = _Attempt(target, target_port, (acknowledged - 1) % (1 << 32))
-            self._handshake(attempt).answers.append(frame[6:12].hex(":"))
-        elif is_own:  # a bridge floods what other hosts send to a host that is gone
-            self._handshake(_Attempt(source, source_port, sequence)).syns += 1
-
-    def _handshake(self, attempt: _Attempt) -> _Handshake:
-        return self._attempts.setdefault(attempt, _Handshake())
+        return self._ledger.report(lost_frames)
 
 
 def _shown(attempt: _Attempt) -> str:
