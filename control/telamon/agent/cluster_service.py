@@ -131,6 +131,13 @@ class ClusterService:
         """This node alone."""
         return await self._node.describe()
 
+    async def status_of(self, node: str) -> models.Status:
+        """What another node says of itself."""
+        answer = await self._status_of(node)
+        if isinstance(answer, TelamonError):
+            raise answer
+        return answer
+
     async def _status_of(self, node: str) -> models.Status | TelamonError:
         try:
             body = await self._peers.call(node, "GET", f"/v1/status{LOCAL}", limit_s=STATUS_LIMIT_S)

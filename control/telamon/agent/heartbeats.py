@@ -2,8 +2,9 @@
 peer.
 
 Invariants: nothing that arrives is believed before it is authenticated and understood as a whole:
-what is not understood is silence. A refused datagram is counted and told, never answered. Sending to a network that is down is not an error: silence there
-is what the peers judge. What a peer's silence means for a module is the role machine's business.
+what is not understood is silence. A refused datagram is counted and told, never answered. Sending
+to a network that is down is not an error: silence there is what the peers judge. What a peer's
+silence means for a module is the role machine's business.
 """
 
 import asyncio

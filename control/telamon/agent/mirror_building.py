@@ -15,6 +15,7 @@ from telamon.cluster.config import Cluster
 from telamon.mirror.role_event import Event
 from telamon.mirror.role_state import Isolation, Settings
 from telamon.module.mirror_config import MirrorModule as Configured
+from telamon.module.port import replication_port
 from telamon.module.scripts import ScriptContext, Scripts
 from telamon.paths import Paths
 from telamon.replication.messages import Configuration, ReplicatedDirectory, TlsFiles
@@ -62,6 +63,7 @@ def build_parts(  # noqa: PLR0917 - bound one after the other: the node's, then 
         scripts=Scripts(_script_context(configured, node, directory), state / "scripts"),
         virtual_ips=VirtualIps(name, _wanted(configured, cluster, node), events),
         memory=Memory(name, state, run),
+        replication_port=replication_port(configured, cluster),
         events=events,
     )
 
@@ -95,7 +97,7 @@ def _configuration(
     configured: Configured, cluster: Cluster, node: str, paths: Paths, capture: Capture
 ) -> Configuration:
     replicate = configured.replicate
-    port = replicate.port or cluster.ports.replication
+    port = replication_port(configured, cluster)
     peer = configured.peer_of(node)
     own, its = _addresses(cluster, node), _addresses(cluster, peer)
     networks = [

@@ -58,6 +58,7 @@ class MirrorParts:
     scripts: Scripts
     virtual_ips: VirtualIps
     memory: Memory
+    replication_port: int
     events: EventLog
 
 

@@ -180,6 +180,7 @@ class ModuleNodeStatus(ApiModel):
     capture: str | None = Field(default=None, description="tp_btf, fexit or relay")
     capture_reason: str | None = None
     counters: dict[str, int] = {}
+    replication_port: int | None = Field(default=None, description="TCP, on both nodes")
     replicator_pid: int | None = None
     last_script: str | None = Field(default=None, description="output file of the latest script")
     farm: FarmStatus | None = Field(default=None, description="of a farm module only")

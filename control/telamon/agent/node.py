@@ -11,7 +11,7 @@ import functools
 import importlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from telamon.agent import models
@@ -27,7 +27,8 @@ from telamon.cluster.credentials import read_identity, read_secret
 from telamon.cluster.heartbeat import Heartbeat, Keys
 from telamon.cluster.loading import load_cluster
 from telamon.cluster.membership import Standing
-from telamon.errors import InvalidError, NotFoundError, RefusedError
+from telamon.detect.module import Seen
+from telamon.errors import InvalidError, NotFoundError, RefusedError, UnreachableError
 from telamon.module.config import AnyModule
 from telamon.module.farm_config import FarmModule as ConfiguredFarm
 from telamon.module.loading import Loaded
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 
 REFUSALS_TOLD_LIMIT = 100
+
+
+async def _nobody_asks(node: str) -> models.Status:
+    raise UnreachableError(f"node {node} is not asked yet: this agent has just started")
 
 
 class Node:
@@ -79,6 +84,7 @@ class Node:
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
         self._refused_told: set[tuple[str, str]] = set()
+        self.ask_node: Callable[[str], Awaitable[models.Status]] = _nobody_asks
         keys = Keys(self.cluster.id, read_secret(paths.configuration))
         self.heartbeats = Heartbeats(self.cluster, self.name, keys, self._boot_id, self)
 
@@ -213,6 +219,19 @@ class Node:
                 self.events.append("removed", module=name)
             self._installed.pop(name, None)
 
+    async def state_of(self, module: str, node: str | None) -> Seen:
+        """How a module stands on a node, for the checks of others."""
+        here: models.ModuleNodeStatus | None = None
+        if node is None or node == self.name:
+            if module in self._installed:
+                here = await self._describe(module, self._installed[module])
+        else:
+            shown = (await self.ask_node(node)).modules.get(module)
+            here = shown.nodes.get(node) if shown is not None else None
+        if here is None:
+            raise NotFoundError(f"module {module} is not installed on node {node or self.name}")
+        return Seen(here.state or "unknown", bool(here.ready), here.reason)
+
     async def stop_all(self) -> None:
         """Stops every module in order, for a shutdown; the next boot starts what was started."""
         await asyncio.gather(*(module.stop_for_shutdown() for module in self._modules.values()))
@@ -288,7 +307,13 @@ class Node:
         return MirrorModule(
             settings_of(configured, self.cluster, self.name),
             functools.partial(
-                build_parts, configured, self.cluster, self.name, self.paths, self.events
+                build_parts,
+                configured,
+                self.cluster,
+                self.name,
+                self.paths,
+                self.events,
+                self.state_of,
             ),
             boot_id=self._boot_id,
             tick_s=self.cluster.heartbeat.interval.seconds,

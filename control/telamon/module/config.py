@@ -14,6 +14,7 @@ from telamon.module import farm_config, mirror_config
 from telamon.module.farm_config import FarmModule
 from telamon.module.mirror_config import MirrorModule
 from telamon.module.path import is_inside, printable
+from telamon.module.port import free_port, replication_port
 
 AnyModule = MirrorModule | FarmModule
 ParsedModule = Parsed[MirrorModule] | Parsed[FarmModule]
@@ -49,6 +50,7 @@ def relate(modules: Sequence[ParsedModule], cluster: Cluster) -> tuple[Fault, ..
         findings = [*_in_cluster(parsed.model, cluster)]
         if isinstance(parsed.model, MirrorModule):
             findings += _mirror_in_cluster(parsed.model, cluster)
+            findings += _same_port(parsed.model, [one.model for one in modules[:index]], cluster)
         for other in modules[:index]:
             findings += _between(parsed.model, other.model, cluster)
         for finding in findings:
@@ -99,7 +101,7 @@ def _mirror_in_cluster(module: MirrorModule, cluster: Cluster) -> Iterator[Findi
         all(network in node.addresses for node in nodes) for network in usable
     ):
         yield Finding((("nodes",),), "the two nodes share no network that may carry replication")
-    if (module.replicate.port or cluster.ports.replication) == cluster.ports.api:
+    if replication_port(module, cluster) == cluster.ports.api:
         yield Finding(
             (("replicate", "port"),),
             f"port {cluster.ports.api} is ports.api of cluster.yaml; set another one",
@@ -127,18 +129,31 @@ def _between(module: AnyModule, other: AnyModule, cluster: Cluster) -> Iterator[
     if not set(module.nodes) & set(other.nodes):
         return
     if isinstance(module, MirrorModule) and isinstance(other, MirrorModule):
-        yield from _between_mirrors(module, other, cluster)
+        yield from _between_mirrors(module, other)
 
 
-def _between_mirrors(
-    module: MirrorModule, other: MirrorModule, cluster: Cluster
+def _same_port(
+    module: MirrorModule, others: Sequence[AnyModule], cluster: Cluster
 ) -> Iterator[Finding]:
-    port = module.replicate.port or cluster.ports.replication
-    if port == (other.replicate.port or cluster.ports.replication):
+    """Two mirrors on a common node need two ports."""
+    taken = {
+        replication_port(other, cluster): other.module
+        for other in others
+        if isinstance(other, MirrorModule) and set(module.nodes) & set(other.nodes)
+    }
+    port = replication_port(module, cluster)
+    if port in taken:
+        is_set = module.replicate.port is not None
+        origin = "" if is_set else f", which {module.module!r} gets by its name,"
+        free = free_port(cluster, taken)
+        cure = "set another one" if free is None else f"set `replicate.port: {free}`"
         yield Finding(
             (("replicate", "port"),),
-            f"port {port} is used by module {other.module!r} on a common node; set another one",
+            f"port {port}{origin} is used by module {taken[port]!r} on a common node; {cure}",
         )
+
+
+def _between_mirrors(module: MirrorModule, other: MirrorModule) -> Iterator[Finding]:
     for index, directory in enumerate(module.replicate.directories):
         for taken in other.replicate.directories:
             if is_inside(directory.path, taken.path) or is_inside(taken.path, directory.path):

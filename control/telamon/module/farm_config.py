@@ -127,11 +127,26 @@ def relations(module: FarmModule) -> Iterator[Finding]:
     yield from _nodes(module)
     yield from _dispatching(module)
     yield from _services(module)
+    yield from _health(module)
     for index, check in enumerate(module.checks):
-        if check.detectors and check.asks_for in (CheckAction.SWAP, CheckAction.STOPSTART):
+        if check.detectors and check.asks_for is CheckAction.SWAP:
             yield Finding(
                 (("checks", index, "action"), ("checks", index)),
-                f"a farm knows no {check.asks_for}: use restart, wait, stop or none",
+                "a farm knows no swap: use restart, stopstart, wait, stop or none",
+            )
+
+
+def _health(module: FarmModule) -> Iterator[Finding]:
+    health = module.health
+    for index, service in enumerate(module.services):
+        if (
+            health is not None
+            and service.protocol == "tcp"
+            and any(health.port in ports for ports in service.ports)
+        ):
+            yield Finding(
+                (("health", "port"), ("services", index, "ports")),
+                f"port {health.port} is a service of the application: choose a free one",
             )
 
 

@@ -2,8 +2,8 @@
 that does not fail, so that the longest silence is the gap that users see.
 
 Every question is a new connection that gives up soon: a SYN that is lost would be sent again only
-after a second, and the gap would be known to the second only. An answer is any byte. The log has the
-form of commit_client.py's: a number and the time (CLOCK_MONOTONIC, ns) for every answer.
+after a second, and the gap would be known to the second only. An answer is any byte. The log has
+the form of commit_client.py's: a number and the time (CLOCK_MONOTONIC, ns) for every answer.
 
     python -S -E reach_client.py ADDRESS PORT > LOG
 """
