@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from random import Random
 
-from farms import restart_agent
+from echo_farms import restart_agent
 
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab

@@ -3,25 +3,17 @@ by a restart of the agent, detached without a trace, recovered by hand; and all 
 """
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from farms import (
-    CLIENT,
-    MODULE,
-    assert_none_broken,
-    assert_predicted,
-    connect,
-    farm_in_lab,
-    restart_agent,
-)
+from farms import LAB, MODULE, NODES, Client, FarmInLab, make_module
 
-from telamon.lab.farm import FarmInLab
 from telamon.lab.host import RunningHost
-from telamon.lab.oracles.connections import Connections, by_node
+from telamon.lab.lab import Lab
 from telamon.lab.process import Daemon
 
 COUNT = 60
-NODES = ("n1", "n2", "n3")
 KINDS = {
     "xdp-generic": {"filter": "xdp-generic"},
     "nft": {"filter": "nft"},
@@ -30,6 +22,16 @@ KINDS = {
 }
 GROUPS = ("33:33:", "01:00:5e:")
 QUEUE_DAEMON = "telamon_nfqueue.daemon"
+
+
+@contextmanager
+def farm_with(name: str, **keys: object) -> Iterator[FarmInLab]:
+    with Lab.up(name, LAB) as lab:
+        farm = FarmInLab(lab)
+        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"), **keys)))
+        farm.telamon("n1", "module", "start", MODULE)
+        farm.until_serving(*NODES)
+        yield farm
 
 
 def kinds_of(farm: FarmInLab) -> dict[str, list[str]]:
@@ -56,30 +58,29 @@ def queue_daemons(host: RunningHost) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_answer_each_restart_and_detach(lab_name: str, kind: str) -> None:
-    with (
-        farm_in_lab(lab_name, **KINDS[kind]) as farm,
-        Connections(farm.lab.host(CLIENT)) as clients,
-    ):
+    with farm_with(lab_name, **KINDS[kind]) as farm, Client(farm.lab.host("c1")) as client:
         wanted = KINDS[kind].get("filters") or dict.fromkeys(NODES, kind)
         assert isinstance(wanted, dict)
         assert kinds_of(farm) == {node: [f"{wanted[node]} on lan"] for node in NODES}
-        connected = connect(farm, clients, COUNT)
-        assert_predicted(farm, NODES, connected)
-        assert set(by_node(connected)) == set(NODES)
+        answered = client.connect(COUNT)
+        assert answered == [(port, farm.predicted(NODES, port)) for port, _ in answered]
+        assert {node for _, node in answered} == set(NODES)
 
         daemons = {node: queue_daemons(farm.lab.host(node)) for node in NODES}
         for node in NODES:
             assert bool(daemons[node]) is (wanted[node] == "nfqueue")
-            restart_agent(farm.lab.host(node), signal.SIGKILL)
+            farm.lab.host(node).signal(Daemon.AGENT, signal.SIGKILL)
             # The restarted agent takes part again, and its filter was never gone.
-            farm.await_serving(*NODES)
-            assert_none_broken(clients, COUNT)
+            farm.until_serving(*NODES)
+            works, broken = client.echo()
+            assert (sum(works.values()), broken) == (COUNT, {})
         assert {node: queue_daemons(farm.lab.host(node)) for node in NODES} == daemons
-        assert_predicted(farm, NODES, connect(farm, clients, COUNT))
+        again = client.connect(COUNT)
+        assert again == [(port, farm.predicted(NODES, port)) for port, _ in again]
 
         refused = farm.lab.host("n1").run(["telamon", "farm", "detach"], is_checked=False)
         assert refused.returncode == 3
-        clients.drop()
+        client.close()
         farm.telamon("n1", "module", "stop", MODULE, "--wait")
         for node in NODES:
             assert_nothing_left(farm.lab.host(node))
@@ -87,7 +88,7 @@ def test_one_answer_each_restart_and_detach(lab_name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["nft", "nfqueue"])
 def test_a_host_is_freed_by_hand(lab_name: str, kind: str) -> None:
-    with farm_in_lab(lab_name, **KINDS[kind]) as farm:
+    with farm_with(lab_name, **KINDS[kind]) as farm:
         host = farm.lab.host("n3")
         host.signal(Daemon.AGENT, signal.SIGSTOP)
         assert host.run(["telamon", "farm", "detach", "--force"]).stdout == "freed: lan\n"

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from changes import Changes
-from farms import ADDRESSES, CLIENT, ECHO, assert_predicted, farm_in_lab
+from echo_farms import ADDRESSES, CLIENT, ECHO, assert_predicted, farm_in_lab
 
 from telamon.lab.oracles.connections import Connected, Connections
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from farms import ADDRESSES, CLIENT, lab_file
+from echo_farms import ADDRESSES, CLIENT, lab_file
 
 from telamon.lab.farm import FarmInLab
 from telamon.lab.host import RunningHost

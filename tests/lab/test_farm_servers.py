@@ -5,7 +5,7 @@ table says, an address keeps its node over all its connections, and the servers 
 from pathlib import Path
 
 import pytest
-from farms import CLIENT, assert_none_broken, assert_predicted, lab_file
+from echo_farms import CLIENT, assert_none_broken, assert_predicted, lab_file
 
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab
