@@ -1,8 +1,9 @@
-"""Random changes of a farm, drawn from a seed: nodes leave, join, are drained and undrained, and
-their agents end and come back. Two nodes serve at all times.
+"""Random changes of a farm, drawn from a seed: nodes leave, join, are drained and undrained, their
+agents end and come back, or hang for a while. Two nodes serve at all times.
 """
 
 import signal
+import time
 from collections.abc import Callable
 from random import Random
 
@@ -11,8 +12,10 @@ from echo_farms import restart_agent
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab
 from telamon.lab.oracles.connections import Connections
+from telamon.lab.process import Daemon
 
 LEAST_SERVING = 2
+PAUSES_S = (0.2, 0.65, 1.5)  # within the lease, at its end, far beyond the detection
 
 
 class Changes:
@@ -52,6 +55,7 @@ class Changes:
         add("drain", serving, self._drain)
         add("undrain", running & self.drained, self._undrain)
         add("restart the agent of", running, self._restart)
+        add("pause the agent of", running, self._pause)
         return possible
 
     def _leave(self, node: str) -> None:
@@ -78,3 +82,9 @@ class Changes:
     def _restart(self, node: str) -> None:
         number = self._random.choice([signal.SIGKILL, signal.SIGTERM])
         restart_agent(self._farm.lab.host(node), number)
+
+    def _pause(self, node: str) -> None:
+        host = self._farm.lab.host(node)
+        host.signal(Daemon.AGENT, signal.SIGSTOP)
+        time.sleep(self._random.choice(PAUSES_S))
+        host.signal(Daemon.AGENT, signal.SIGCONT)

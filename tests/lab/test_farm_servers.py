@@ -5,7 +5,7 @@ table says, an address keeps its node over all its connections, and the servers 
 from pathlib import Path
 
 import pytest
-from echo_farms import CLIENT, assert_none_broken, assert_predicted, lab_file
+from echo_farms import ADDRESSES, CLIENT, assert_none_broken, assert_predicted, lab_file
 
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab
@@ -19,11 +19,14 @@ CONNECTIONS_OF_EACH = 3
 WEB = {4: Service(VIRTUAL_IP, PORT, Speech.HTTP), 6: Service(VIRTUAL_IP_6, PORT, Speech.HTTP)}
 
 
-@pytest.mark.parametrize(("server", "version"), [(Server.NGINX, 4), (Server.HTTPD, 4)])
+@pytest.mark.parametrize(
+    ("server", "version"), [(Server.NGINX, 4), (Server.NGINX, 6), (Server.HTTPD, 4)]
+)
 def test_web_servers(lab_name: str, tmp_path: Path, server: Server, version: int) -> None:
     with Lab.up(lab_name, lab_file(NODES)) as lab, Connections(lab.host(CLIENT)) as clients:
         farm = FarmInLab(lab, server)
-        farm.install(make_module(server, tmp_path, nodes=farm.nodes))
+        addresses = [{"address": one, "network": "lan"} for one in ADDRESSES.values()]
+        farm.install(make_module(server, tmp_path, nodes=farm.nodes, virtual_ips=addresses))
         farm.begin()
         sources = clients.add_addresses(version, CLIENTS)
         clients.listen()
