@@ -302,7 +302,9 @@ class Node:
     async def _begin_farm(self, name: str, configured: ConfiguredFarm) -> None:
         if self._farms is None:
             farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
-            self._farms = farm_node.FarmNode(self)
+            self._farms = farm_node.FarmNode(
+                self.name, self.cluster, self.paths, self.events, self.heartbeats.tell
+            )
         try:
             self._begin(name, self._farms.make(configured))
         except InvalidError as error:
