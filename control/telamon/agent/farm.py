@@ -21,7 +21,7 @@ from telamon.agent.farm_application import FarmApplication
 from telamon.agent.farm_building import Plan
 from telamon.agent.farm_interface import FarmInterface
 from telamon.agent.farm_memory import FarmMemory
-from telamon.agent.farm_status import describe, owner
+from telamon.agent.farm_status import Standing, describe, owner, table
 from telamon.agent.farm_traffic import FarmTraffic, Surroundings, measure_while
 from telamon.agent.memory import Memory
 from telamon.agent.models import ActionKind, Severity
@@ -176,13 +176,20 @@ class FarmModule:
 
     async def describe(self) -> models.ModuleNodeStatus:
         """What the API shows."""
-        return await describe(self)
+        here = Standing(
+            self.phase, self.reason, self.intent_is_started, self.is_drained, self.last_script
+        )
+        return await describe(self.plan, self.traffic, here, self.note)
+
+    def table(self) -> models.FarmTable:
+        """What predicts who answers a client."""
+        return table(self.plan, self.traffic)
 
     def owner(
         self, protocol: str, client: str, client_port: int, port: int | None
     ) -> models.FarmOwner:
         """Who gets a client, by this node's table."""
-        return owner(self, protocol, client, client_port, port)
+        return owner(self.plan, self.traffic, protocol, client, client_port=client_port, port=port)
 
     def offers(self) -> dict[int, Offer]:
         """What this node offers at this moment, by share."""

@@ -71,6 +71,12 @@ class FarmTraffic:
         """What filters, by interface."""
         return [f"{interface.kind} on {interface.name}" for interface in self._interfaces]
 
+    def macs_of(self, number: int) -> list[str]:
+        """The MACs of a member's interfaces, as far as it told; this node's own too."""
+        if number == self._plan.settings.self_number:
+            return sorted({interface.mac for interface in self._interfaces if interface.mac})
+        return sorted({mac for (_, one), mac in self._neighbours.items() if one == number})
+
     @property
     def reasons(self) -> dict[str, str]:
         """Why it is this back end, by interface."""

@@ -173,10 +173,17 @@ class Node:
         self, module: str, protocol: str, client: str, client_port: int, port: int | None
     ) -> models.FarmOwner:
         """Who gets a client of a farm module."""
+        return self._farm(module).owner(protocol, client, client_port, port)
+
+    def farm_table(self, module: str) -> models.FarmTable:
+        """The tables of a farm module that are in force here."""
+        return self._farm(module).table()
+
+    def _farm(self, module: str) -> "FarmModule":
         running = self._module(module)
         if isinstance(running, MirrorModule):
             raise RefusedError(f"module {module} is a mirror: its primary gets every client")
-        return running.owner(protocol, client, client_port, port)
+        return running
 
     async def install(self, archive: bytes) -> str:
         """Installs a module, or a new version of a stopped one; returns its name."""
@@ -295,7 +302,9 @@ class Node:
     async def _begin_farm(self, name: str, configured: ConfiguredFarm) -> None:
         if self._farms is None:
             farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
-            self._farms = farm_node.FarmNode(self)
+            self._farms = farm_node.FarmNode(
+                self.name, self.cluster, self.paths, self.events, self.heartbeats.tell
+            )
         try:
             self._begin(name, self._farms.make(configured))
         except InvalidError as error:

@@ -8,6 +8,7 @@ import typer
 from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
 from telamon.cli.agent import Agent
 from telamon.cli.exits import HELP
+from telamon.cli.farm_trace import trace
 from telamon.cli.options import Json, agent_of, complete_module, complete_node, paths_of
 from telamon.cli.output import finish, show
 from telamon.cli.waiting import wait_until_done
@@ -23,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     epilog=HELP,
 )
+
+app.command()(trace)
 
 Module = Annotated[
     str | None,
@@ -72,6 +75,14 @@ def owner(
             out.print(f"connections from before may be on {found.previous}", markup=False)
 
     show(as_json, found.model_dump(mode="json"), draw)
+
+
+@app.command("table")
+def export_table(context: typer.Context, module: Module = None) -> None:
+    """Write the tables in force on this node as JSON, for `telamon farm trace --table`."""
+    agent = agent_of(context)
+    found = agent.farm_table(_farm(agent, module).name)
+    show(True, found.model_dump(mode="json"), lambda out: None)
 
 
 @app.command()

@@ -113,6 +113,9 @@ class RoleState:
     peer: Peer = field(default_factory=Peer)
     doubts_until_ms: int = 0
     """This machine was not run for a while: until then, an old loss of the peer does not count."""
+    suspects_until_ms: int = 0
+    """This machine stood still so long that the peer may have gone on alone: until then, a session
+    that is found broken costs being current."""
     is_current: bool = False
     """Holds every acknowledged commit, and nobody can have acknowledged one since without this
     node's consent or behind its silence. Never survives the agent."""

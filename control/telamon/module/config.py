@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from telamon.cluster.config import Cluster
 from telamon.configuration.document import Document, read
-from telamon.configuration.fault import Fault, Finding, shown
+from telamon.configuration.fault import Fault, Finding, Location, shown
 from telamon.configuration.model import Parsed, validate
 from telamon.module import farm_config, mirror_config
 from telamon.module.farm_config import FarmModule
@@ -47,7 +47,8 @@ def relate(modules: Sequence[ParsedModule], cluster: Cluster) -> tuple[Fault, ..
     """Faults between modules and their cluster, and between the modules."""
     faults: list[Fault] = []
     for index, parsed in enumerate(modules):
-        findings = [*_in_cluster(parsed.model, cluster)]
+        findings = [*_in_cluster(parsed.model, cluster), *_checks(parsed.model, cluster)]
+        findings += _health_in_cluster(parsed.model, cluster)
         if isinstance(parsed.model, MirrorModule):
             findings += _mirror_in_cluster(parsed.model, cluster)
             findings += _same_port(parsed.model, [one.model for one in modules[:index]], cluster)
@@ -82,6 +83,51 @@ def _in_cluster(module: AnyModule, cluster: Cluster) -> Iterator[Finding]:
                 (("virtual_ips", index, "address"),),
                 f"{virtual.address.ip} is a node's own address; choose a free one",
             )
+
+
+def _checks(module: AnyModule, cluster: Cluster) -> Iterator[Finding]:
+    """Networks and nodes that checks name."""
+    for index, check in enumerate(module.checks):
+        interface, other = check.interface, check.module
+        if interface is not None and interface.network is not None:
+            where: Location = ("checks", index, "interface", "network")
+            yield from _has_network(module, cluster, interface.network, where)
+        if other is not None and other.node is not None and cluster.node(other.node) is None:
+            yield Finding(
+                (("checks", index, "module", "node"),),
+                f"{other.node!r} is not in cluster.yaml; known: "
+                f"{', '.join(node.name for node in cluster.nodes)}",
+            )
+
+
+def _health_in_cluster(module: AnyModule, cluster: Cluster) -> Iterator[Finding]:
+    health = module.health
+    if health is None:
+        return
+    if health.network is not None:
+        yield from _has_network(module, cluster, health.network, ("health", "network"))
+    taken = {cluster.ports.api: "ports.api of cluster.yaml"}
+    if isinstance(module, MirrorModule):
+        replication = replication_port(module, cluster)
+        taken[replication] = "the port of this module's replication"
+    if health.port in taken:
+        yield Finding(
+            (("health", "port"),),
+            f"port {health.port} is {taken[health.port]}: choose a free one",
+        )
+
+
+def _has_network(
+    module: AnyModule, cluster: Cluster, network: str, where: Location
+) -> Iterator[Finding]:
+    known = [one.name for one in cluster.networks]
+    if network not in known:
+        yield Finding((where,), f"{network!r} is not in cluster.yaml; known: {', '.join(known)}")
+        return
+    for name in module.nodes:
+        node = cluster.node(name)
+        if node is not None and network not in node.addresses:
+            yield Finding((where,), f"node {name!r} has no address in {network!r}")
 
 
 def _reaches(module: AnyModule, cluster: Cluster, network: str, index: int) -> Iterator[Finding]:
@@ -128,8 +174,50 @@ def _between(module: AnyModule, other: AnyModule, cluster: Cluster) -> Iterator[
             )
     if not set(module.nodes) & set(other.nodes):
         return
+    yield from _between_endpoints(module, other, cluster)
     if isinstance(module, MirrorModule) and isinstance(other, MirrorModule):
         yield from _between_mirrors(module, other)
+
+
+def _between_endpoints(module: AnyModule, other: AnyModule, cluster: Cluster) -> Iterator[Finding]:
+    """The health endpoint of either against what the other listens on."""
+    ours, theirs = module.health, other.health
+    if ours is not None and theirs is not None and ours.meets(theirs):
+        yield Finding(
+            (("health", "port"),),
+            f"port {ours.port} is the health endpoint of module {other.module!r} on a common"
+            " node; choose a free one",
+        )
+    if ours is not None and (used := _tcp_use(other, ours.port, cluster)):
+        yield Finding(
+            (("health", "port"),),
+            f"port {ours.port} is {used} of module {other.module!r} on a common node; choose a"
+            " free one",
+        )
+    if theirs is not None and (used := _tcp_use(module, theirs.port, cluster)):
+        yield Finding(
+            (_place_of_use(module),),
+            f"port {theirs.port}, {used} here, is the health endpoint of module"
+            f" {other.module!r} on a common node; choose another one",
+        )
+
+
+def _tcp_use(module: AnyModule, port: int, cluster: Cluster) -> str:
+    """What a module uses a TCP port for, beside its health endpoint."""
+    if isinstance(module, MirrorModule):
+        replication = replication_port(module, cluster)
+        return "the replication port" if port == replication else ""
+    is_service = any(
+        port in ports
+        for service in module.services
+        if service.protocol == "tcp"
+        for ports in service.ports
+    )
+    return "a service" if is_service else ""
+
+
+def _place_of_use(module: AnyModule) -> Location:
+    return ("replicate", "port") if isinstance(module, MirrorModule) else ("services",)
 
 
 def _same_port(
