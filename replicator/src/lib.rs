@@ -7,7 +7,7 @@
 //!         apply/    the secondary: records -> disk   mount/  mounts, fence, holders
 //!         resync/   bring a peer up to date          wire/   records and frames as bytes (WIRE.md)
 //!         lineage/  generations and their comparison identity/ names of objects that outlive descriptors and paths
-//! record, journal: the values and the seam between serve and link
+//! record, journal: the values and the seam between serve and link; wakefulness: no sleeping processor between two commits
 //! ```
 
 pub mod apply;
@@ -25,4 +25,5 @@ pub mod record;
 pub mod resync;
 pub mod serve;
 pub mod signal;
+pub mod wakefulness;
 pub mod wire;

@@ -18,6 +18,7 @@ use super::node::{Node, Standing};
 use super::record::time_of;
 use super::ship::{Urgency, Waiting};
 use super::store::{Store, status_of};
+use super::sys;
 use crate::record::{Lsn, Record, Time};
 
 impl Module {
@@ -39,6 +40,10 @@ impl Module {
             self.check(store, synchronize(&file, data_only))?;
         }
         if self.journal.ships() {
+            if !is_mapped {
+                // The disk works while the content is read and sent.
+                sys::begin_writing_out(file.as_fd());
+            }
             self.drain();
         }
         let lsn = self.append_commit(store, node, &file, data_only)?;
@@ -122,6 +127,7 @@ impl Module {
             // Not a failure of the local store: the node is giving up its role and says so elsewhere.
             self.journal.wait(lsn).map_err(|_| Errno::IO)?;
         }
+        self.wakefulness.committed();
         self.meters.committed(started.elapsed());
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::store::Store;
 use crate::capture::{Capture, Event, Kind, Loss, Watched};
 use crate::journal::Journal;
 use crate::record::FileId;
+use crate::wakefulness::Wakefulness;
 
 pub struct Module {
     pub stores: Vec<Store>,
@@ -30,6 +31,7 @@ pub struct Module {
     pub namespace: Mutex<()>,
     pub queue: Queue,
     pub meters: Meters,
+    pub wakefulness: Wakefulness,
     /// Files that were synchronised through a shared mapping: relayed from their next life on.
     learned: Mutex<HashSet<FileId>>,
 }
@@ -51,6 +53,7 @@ impl Module {
             namespace: Mutex::default(),
             queue: Queue::default(),
             meters: Meters::new(),
+            wakefulness: Wakefulness::start(),
             learned: Mutex::default(),
         }
     }

@@ -21,6 +21,7 @@ use super::tls::Credentials;
 use super::{LinkState, locked};
 use crate::apply::{Applier, ApplyError};
 use crate::lineage::{Keeper, Lineage};
+use crate::wakefulness::Wakefulness;
 use crate::wire::{Hello, Refusal};
 
 pub use following::Following;
@@ -99,6 +100,7 @@ impl Follower {
             shared: shared.clone(),
             acknowledger: Arc::default(),
             primary: Lineage::default(),
+            wakefulness: Wakefulness::start(),
         };
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
@@ -138,6 +140,7 @@ struct Caller {
     acknowledger: Arc<Acknowledger>,
     /// The primary's record, as last heard.
     primary: Lineage,
+    wakefulness: Wakefulness,
 }
 
 impl Caller {

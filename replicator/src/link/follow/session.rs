@@ -132,6 +132,9 @@ impl Caller {
                 target.meter.counts.bytes_done += content.len() as u64;
             }
         }
+        if let Logged::Record(Record::Sync { .. }) = entry {
+            self.wakefulness.committed();
+        }
         let outcome = following.applier.apply(lsn, entry)?;
         let Some(target) = target else { return Ok(()) };
         match entry {

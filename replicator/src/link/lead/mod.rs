@@ -91,7 +91,7 @@ impl Leader {
     }
 
     /// Carries one session from the secondary's hello to its end. Returns when it has ended.
-    pub fn admit(self: &Arc<Leader>, channel: &Arc<Channel>, mut inbox: Inbox, hello: &Hello) {
+    pub fn admit(self: &Arc<Leader>, channel: &Arc<Channel>, inbox: Inbox, hello: &Hello) {
         let mode = match self.begin(channel, hello) {
             Ok(mode) => mode,
             Err(error) => {
@@ -100,7 +100,7 @@ impl Leader {
                 return;
             }
         };
-        let end = self.converse(channel, &mut inbox, mode);
+        let end = self.converse(channel, inbox, mode);
         self.lose(channel, &end);
     }
 
