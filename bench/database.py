@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from statistics import median
 
 from bench.figure import Figure, Goal, GoalKind
 from bench.ground import CLIENT, LAB, PLAIN, PRIMARY, SECONDARY, START_TIMEOUT_S
@@ -39,12 +38,14 @@ def pgbench() -> Iterator[Figure]:
         for host, address in addresses.items():
             admit_clients(lab.host(host))
             _run(lab, address, "--initialize", "--quiet", f"--scale={_SCALE}")
-        rates: dict[str, list[float]] = {PRIMARY: [], PLAIN: []}
-        for _ in range(_ROUNDS):
-            for host, address in addresses.items():
-                words = (f"--client={_CLIENTS}", "--jobs=2", f"--time={_ROUND_S}", "--no-vacuum")
-                rates[host].append(_rate(_run(lab, address, *words)))
-        yield Figure("pgbench", "tps", median(rates[PRIMARY]), median(rates[PLAIN]), _GOAL)
+        words = (f"--client={_CLIENTS}", "--jobs=2", f"--time={_ROUND_S}", "--no-vacuum")
+        rates = [
+            tuple(_rate(_run(lab, address, *words)) for address in addresses.values())
+            for _ in range(_ROUNDS)
+        ]
+        # The pair of the round with the median ratio: both figures are of one moment.
+        ours, native = sorted(rates, key=lambda pair: pair[0] / pair[1])[_ROUNDS // 2]
+        yield Figure("pgbench", "tps", ours, native, _GOAL)
 
 
 def _address(lab: Lab, name: str) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from bench.figure import Figure, Goal, GoalKind
 from bench.ground import interleaved_p50_us, mirrored_lab, side_by_side
 
-_ROUNDS = 20
+_ROUNDS = 40
+_WARM_ROUNDS = 8
 _COMMITS = 200
 _LARGE = 64
 _NAMES = 500
@@ -61,7 +62,9 @@ def _commit(kind: str) -> Figure:
         mirrored_lab(acknowledge, is_alone=kind == "alone") as lab,
         side_by_side(lab) as (ours, native),
     ):
-        interleaved_p50_us(ours, native, "commit", 2, _COMMITS)  # until everything is warm
+        interleaved_p50_us(
+            ours, native, "commit", _WARM_ROUNDS, _COMMITS
+        )  # until everything is warm
         figures = interleaved_p50_us(ours, native, "commit", _ROUNDS, _COMMITS)
     goal = Goal(GoalKind.AT_MOST_MORE, _COMMIT_GOALS_US[kind])
     return Figure(f"commit_{kind}", "us", *figures, goal=goal)

@@ -2,7 +2,7 @@
 //!
 //! A commit passes through several threads on two nodes. Where it meets a processor that sleeps, it waits for its waking, and in
 //! a virtual machine a few of these cost more than all the work of the commit. The kernel's means against it is
-//! `/dev/cpu_dma_latency` (its PM QoS interface): as long as 0 stands there, idle processors poll. To the
+//! `/dev/cpu_dma_latency` (its interface to power management): as long as 0 stands there, idle processors poll. To the
 //! scheduler they are idle still, so nobody is deprived of them; what it costs is power, and the host of a virtual machine its share.
 //!
 //! Invariant: the request stands only while commits are at most [`DENSE`] apart, and at most twice [`LINGER`] longer. Where the
