@@ -5,7 +5,7 @@ PYTEST := $(PYTHON) -m pytest -q
 test: test-rust test-unit test-sim test-bpf test-fs test-mirror test-farm ## everything, in a fixed order
 
 test-rust: build ## the replicator's own tests
-	@cargo test --workspace --locked --quiet
+	@cargo test --workspace --locked --quiet --features telamon-replicator/fault-points
 
 test-unit: build ## pure cores and parsers
 	@$(PYTEST) tests/unit

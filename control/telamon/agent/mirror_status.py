@@ -89,6 +89,13 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         "resync": models.Resync(**status.resync.model_dump())
         if status.link is LinkState.RESYNC
         else None,
+        "kept": models.Kept(
+            directory=str(status.kept.directory),
+            files=status.kept.files,
+            bytes=status.kept.size_bytes,
+        )
+        if status.kept is not None
+        else None,
         "directories": [
             models.Directory(
                 path=str(directory.path),

@@ -104,6 +104,14 @@ class Resync(ApiModel):
     remaining_s: float | None
 
 
+class Kept(ApiModel):
+    """What was kept last, when this node's side was given up."""
+
+    directory: str
+    files: int
+    bytes: int
+
+
 class Directory(ApiModel):
     """One replicated directory on one node."""
 
@@ -172,6 +180,9 @@ class ModuleNodeStatus(ApiModel):
     lag: Lag | None = None
     commit_latency_us: CommitLatency | None = None
     resync: Resync | None = None
+    kept: Kept | None = Field(
+        default=None, description="what differed here when this node's side was given up last"
+    )
     virtual_ips: list[VirtualIp] = []
     directories: list[Directory] = []
     capture: str | None = Field(default=None, description="tp_btf, fexit or relay")

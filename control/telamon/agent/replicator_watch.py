@@ -27,6 +27,7 @@ from telamon.replication.messages import (
     DegradedEvent,
     FaultEvent,
     Hello,
+    KeptEvent,
     LineageRecord,
     PeerEvent,
     ProgressEvent,
@@ -146,6 +147,13 @@ class ReplicatorWatch:
             case PeerEvent(link=link, reason=reason):
                 because = f": {reason}" if reason else ""
                 self._events.append(f"replication link {link}{because}", module=self._module)
+            case KeptEvent(directory=directory, files=files):
+                self._events.append(
+                    f"{files} files that only this node has, or has otherwise, are kept in "
+                    f"{directory}; now they may be overwritten",
+                    module=self._module,
+                    severity=Severity.WARNING,
+                )
             case ProgressEvent():
                 return
         self._worth_a_look.set()

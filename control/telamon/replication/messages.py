@@ -121,6 +121,14 @@ class ResyncProgress(_Message):
     remaining_s: float | None = None
 
 
+class Kept(_Message):
+    """What differed when this node's side was given up, kept before it was overwritten."""
+
+    directory: WirePath
+    files: Count = 0
+    size_bytes: Count = Field(default=0, validation_alias="bytes", serialization_alias="bytes")
+
+
 class Counters(_Message):
     """Totals since the replicator started."""
 
@@ -147,6 +155,7 @@ class ReplicatorStatus(_Message):
     lag: Lag = Lag()
     commit_latency_us: CommitLatency = CommitLatency()
     resync: ResyncProgress = ResyncProgress()
+    kept: Kept | None = None
     counters: Counters = Counters()
 
 
@@ -221,6 +230,12 @@ class ProgressEvent(ResyncProgress):
     event: Literal["progress"]
 
 
+class KeptEvent(Kept):
+    """What a discard gives up is kept; from here on it may be overwritten."""
+
+    event: Literal["kept"]
+
+
 class DegradedEvent(_Message):
     """The replicator works on with less."""
 
@@ -237,7 +252,14 @@ class FaultEvent(_Message):
 
 
 ReplicatorEvent = (
-    RoleEvent | PeerEvent | WaitingEvent | LineageEvent | ProgressEvent | DegradedEvent | FaultEvent
+    RoleEvent
+    | PeerEvent
+    | WaitingEvent
+    | LineageEvent
+    | ProgressEvent
+    | KeptEvent
+    | DegradedEvent
+    | FaultEvent
 )
 EVENT: TypeAdapter[ReplicatorEvent] = TypeAdapter(
     Annotated[ReplicatorEvent, Field(discriminator="event")]

@@ -42,6 +42,12 @@ impl BlockHashes {
         })
     }
 
+    /// Whether every block was hashed.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.next >= self.size
+    }
+
     fn hash(&mut self, block: &Range<u64>) -> io::Result<[u8; HASH_BYTES]> {
         let mut hasher = blake3::Hasher::new();
         let mut position = block.start;

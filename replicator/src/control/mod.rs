@@ -20,7 +20,7 @@ pub use event::{Event, Publisher};
 pub use refusal::Refusal;
 pub use server::{ControlError, Server};
 pub use status::{
-    Capture, Commits, DirectoryStatus, Lag, Latency, Link, Mode, Progress, Status, Totals,
+    Capture, Commits, DirectoryStatus, Kept, Lag, Latency, Link, Mode, Progress, Status, Totals,
 };
 pub use text::Text;
 

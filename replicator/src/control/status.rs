@@ -22,6 +22,8 @@ pub struct Status {
     pub lag: Lag,
     pub commit_latency_us: Latency,
     pub resync: Progress,
+    /// What was kept last, before a discard overwrote it.
+    pub kept: Option<Kept>,
     pub counters: Totals,
 }
 
@@ -89,6 +91,14 @@ pub struct Progress {
     pub bytes_total: u64,
     pub rate_bytes_per_s: u64,
     pub remaining_s: Option<u64>,
+}
+
+/// What differed when this node's side was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    pub directory: Text,
+    pub files: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

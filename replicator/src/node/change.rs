@@ -13,6 +13,7 @@ use crate::lineage::{DataState, Lineage, Role};
 use crate::link::events::Events;
 use crate::link::follow::{self, Follower, Following, Stop};
 use crate::link::{LinkState, locked};
+use crate::wire::Intent;
 
 /// How long leaving a role by `stop` may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,15 +52,22 @@ impl Node {
         following: Option<Box<Following>>,
     ) -> Result<(), Refusal> {
         let appliers = module.clone();
-        let room = module.clone();
+        let (room, looked_at) = (module.clone(), module.clone());
+        let intent = if discards {
+            Intent::Discard
+        } else {
+            Intent::Follow
+        };
         let settings = follow::Settings {
-            hello: module.hello(Role::Secondary, discards),
+            hello: module.hello(Role::Secondary, intent),
             peer: module.configuration.peer.clone(),
             dial: module.configuration.dial.clone(),
             credentials: module.credentials.clone(),
             peer_timeout: module.peer_timeout(),
             make_applier: Box::new(move |acknowledger| appliers.applier(acknowledger)),
             has_room: Box::new(move || room.has_room()),
+            open_trees: Box::new(move || looked_at.trees()),
+            keep_place: module.keep_place(),
         };
         let recorded = module
             .keeper

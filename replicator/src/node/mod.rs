@@ -10,6 +10,7 @@ mod feed;
 mod module;
 mod primary;
 mod status;
+mod verify;
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, Weak};
@@ -54,6 +55,8 @@ pub struct Node {
     /// Held through a whole role change.
     change: Mutex<()>,
     standing: Mutex<Standing>,
+    /// Held through a verification.
+    verifying: Mutex<()>,
     ended: SyncSender<()>,
     itself: Weak<Node>,
 }
@@ -71,6 +74,7 @@ impl Node {
                 active: Active::Idle(None),
                 discards: false,
             }),
+            verifying: Mutex::new(()),
             ended,
             itself: itself.clone(),
         })
@@ -209,10 +213,7 @@ impl Commands for Node {
             }
             Command::Status {} => return self.status(),
             Command::Resync {} => self.resync(),
-            Command::Verify { .. } => Err(Refusal::new(
-                Refusal::FAILED,
-                "this release cannot verify without repairing: use resync, which compares everything",
-            )),
+            Command::Verify { repair } => self.verify(repair),
             Command::Stop {} => {
                 let change = locked(&self.change);
                 let left = self.leave(false);

@@ -1,9 +1,21 @@
-//! Frames outside the log: types 0x01 to 0x14.
+//! Frames outside the log: types 0x01 to 0x19.
 
 use super::field::{Malformed, Reader, put_file, put_text};
 use super::limits;
+use super::logged::{Listing, decode_listing, encode_listing};
 use crate::lineage::{DataState, Generation, Lineage, Role};
 use crate::record::{FileId, Lsn};
+
+/// What a secondary wants of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// To follow.
+    Follow,
+    /// To follow, and the operator allowed it to lose its own data whatever the lineages say.
+    Discard,
+    /// To look at names and hashes only; nothing is changed by it.
+    Survey,
+}
 
 /// Who speaks, and what it has. Both sides send it first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +28,8 @@ pub struct Hello {
     pub trees: u16,
     /// Primary: acknowledgement wanted for commits is durable, not applied.
     pub wants_durable: bool,
-    /// Secondary: the operator allowed it to lose its own data whatever the lineages say.
-    pub discards: bool,
+    /// Secondary; a primary says `Follow`.
+    pub intent: Intent,
     /// Primary: identity of its log. Secondary: of the log that it follows, 0 if none.
     pub log: u64,
     /// Secondary: applied position in that log.
@@ -34,6 +46,8 @@ pub enum StartMode {
     Bind,
     /// Compare the trees.
     Resync,
+    /// No log: names and hashes on request.
+    Survey,
 }
 
 /// The primary's answer to a hello it accepts.
@@ -105,7 +119,8 @@ pub enum Control {
     WantFile {
         file: FileId,
     },
-    /// Hashes of the secondary's blocks from `first_block` on; the primary sends the blocks that differ.
+    /// Hashes of the sender's blocks from `first_block` on. From the secondary, in a resynchronisation: the primary sends the blocks
+    /// that differ. From the primary, in a survey: the answer.
     Hashes {
         file: FileId,
         first_block: u64,
@@ -117,6 +132,23 @@ pub enum Control {
     /// Requests of this session that the primary has dealt with.
     Served {
         requests: u64,
+    },
+    /// Survey, primary: a part of one directory's names.
+    Names(Listing),
+    /// Survey, secondary: hashes from this block on.
+    WantHashes {
+        file: FileId,
+        first_block: u64,
+    },
+    /// Survey, primary: what was asked for does not exist any more.
+    Vanished {
+        file: FileId,
+    },
+    /// Survey, secondary: up to where must the log be applied, so that everything answered before is in it?
+    WantPosition,
+    Position {
+        log: u64,
+        last: Lsn,
     },
 }
 
@@ -137,6 +169,11 @@ impl Control {
             Control::Hashes { .. } => 0x12,
             Control::CaughtUp => 0x13,
             Control::Served { .. } => 0x14,
+            Control::Names(_) => 0x15,
+            Control::WantHashes { .. } => 0x16,
+            Control::Vanished { .. } => 0x17,
+            Control::WantPosition => 0x18,
+            Control::Position { .. } => 0x19,
         }
     }
 
@@ -148,7 +185,10 @@ impl Control {
                 out.extend_from_slice(&applied.0.to_le_bytes());
                 out.extend_from_slice(&durable.0.to_le_bytes());
             }
-            Control::Keepalive | Control::CaughtUp | Control::Close(Closing::Ends) => {}
+            Control::Keepalive
+            | Control::CaughtUp
+            | Control::Close(Closing::Ends)
+            | Control::WantPosition => {}
             Control::Lineage(lineage) => encode_lineage(lineage, out),
             Control::Error { code, message } => {
                 out.push(*code as u8);
@@ -166,7 +206,9 @@ impl Control {
                     put_file(out, *ours);
                 }
             }
-            Control::WantListing { directory: file } | Control::WantFile { file } => {
+            Control::WantListing { directory: file }
+            | Control::WantFile { file }
+            | Control::Vanished { file } => {
                 put_file(out, *file);
             }
             Control::Hashes {
@@ -186,6 +228,15 @@ impl Control {
                 out.extend(hashes.iter().flatten());
             }
             Control::Served { requests } => out.extend_from_slice(&requests.to_le_bytes()),
+            Control::Names(listing) => encode_listing(listing, out),
+            Control::WantHashes { file, first_block } => {
+                put_file(out, *file);
+                out.extend_from_slice(&first_block.to_le_bytes());
+            }
+            Control::Position { log, last } => {
+                out.extend_from_slice(&log.to_le_bytes());
+                out.extend_from_slice(&last.0.to_le_bytes());
+            }
         }
     }
 
@@ -217,6 +268,19 @@ impl Control {
             0x14 => Control::Served {
                 requests: reader.u64()?,
             },
+            0x15 => Control::Names(decode_listing(reader)?),
+            0x16 => Control::WantHashes {
+                file: reader.file()?,
+                first_block: reader.u64()?,
+            },
+            0x17 => Control::Vanished {
+                file: reader.file()?,
+            },
+            0x18 => Control::WantPosition,
+            0x19 => Control::Position {
+                log: reader.u64()?,
+                last: Lsn(reader.u64()?),
+            },
             _ => return Err(Malformed::Value("type")),
         })
     }
@@ -239,7 +303,7 @@ fn encode_hello(hello: &Hello, out: &mut Vec<u8>) {
     out.push(hello.role as u8);
     out.extend_from_slice(&hello.trees.to_le_bytes());
     out.push(u8::from(hello.wants_durable));
-    out.push(u8::from(hello.discards));
+    out.push(hello.intent as u8);
     out.extend_from_slice(&hello.log.to_le_bytes());
     out.extend_from_slice(&hello.applied.0.to_le_bytes());
     encode_lineage(&hello.lineage, out);
@@ -253,7 +317,7 @@ fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, Malformed> {
         role: decode_role(reader.u8()?)?,
         trees: reader.u16()?,
         wants_durable: reader.boolean("wants_durable")?,
-        discards: reader.boolean("discards")?,
+        intent: decode_intent(reader.u8()?)?,
         log: reader.u64()?,
         applied: Lsn(reader.u64()?),
         lineage: decode_lineage(reader)?,
@@ -276,6 +340,7 @@ fn decode_start(reader: &mut Reader<'_>) -> Result<Start, Malformed> {
         0 => StartMode::Resume,
         1 => StartMode::Bind,
         2 => StartMode::Resync,
+        3 => StartMode::Survey,
         _ => return Err(Malformed::Value("mode")),
     };
     let log = reader.u64()?;
@@ -344,6 +409,15 @@ fn decode_role(value: u8) -> Result<Role, Malformed> {
         1 => Ok(Role::Secondary),
         2 => Ok(Role::Primary),
         _ => Err(Malformed::Value("role")),
+    }
+}
+
+fn decode_intent(value: u8) -> Result<Intent, Malformed> {
+    match value {
+        0 => Ok(Intent::Follow),
+        1 => Ok(Intent::Discard),
+        2 => Ok(Intent::Survey),
+        _ => Err(Malformed::Value("intent")),
     }
 }
 

@@ -8,11 +8,12 @@ mod field;
 mod header;
 pub mod limits;
 mod logged;
+mod parts;
 mod record;
 
 use crate::record::Lsn;
 
-pub use control::{Closing, Control, Hello, Refusal, Start, StartMode};
+pub use control::{Closing, Control, Hello, Intent, Refusal, Start, StartMode};
 pub use field::Malformed;
 pub use header::{HEADER_BYTES, Header, PROTOCOL};
 pub use logged::{Listing, Logged, entry_bytes};
