@@ -23,7 +23,7 @@ BPF_OBJECTS := $(BPF_SOURCES:ebpf/%.bpf.c=$(BUILD)/ebpf/%.bpf.o)
 BPF_FLAGS := -target bpf -mcpu=v3 -g -O2 -Wall -Wextra -Wno-unused-parameter -Werror \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup build demo bench lint clean
+.PHONY: help setup build demo demo-farm bench lint clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18 | sort
 
@@ -42,6 +42,9 @@ replicator: | $(SETUP_STAMPS)
 
 demo: build ## two nodes and a client: PostgreSQL survives the loss of its node
 	@$(VENV)/bin/telamon lab demo
+
+demo-farm: build ## three nodes behind one address: no connection breaks on a node that lives
+	@$(VENV)/bin/telamon lab demo-farm
 
 bench: build ## ratios against native; ONLY=name runs one; writes bench/latest.json
 	@$(PYTHON) -m bench $(if $(ONLY),--only $(ONLY))

@@ -20,10 +20,11 @@ test-fs: build ## the mount against plain ext4
 	@$(PYTEST) tests/fs
 
 test-mirror: build ## two hosts: failover, oracles, hostile input, full disk
-	@$(PYTEST) tests/lab
+	@$(PYTEST) tests/lab --ignore-glob='*/test_farm_*.py'
 
-test-farm: build ## the farm filter on real packets
+test-farm: build ## the farm filter on real packets, then farms of several hosts on real traffic
 	@$(PYTEST) tests/farm
+	@$(PYTEST) tests/lab/test_farm_*.py
 
 .PHONY: test-fresh
 test-fresh: ## `make demo` from a clean clone in a bare Debian 12 tree (not part of `make test`)

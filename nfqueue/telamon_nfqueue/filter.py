@@ -1,57 +1,52 @@
-"""The farm filter on one interface by a packet queue; the face is `telamon.farm.filter.Filter`'s.
+"""The farm filter on one interface by a packet queue; its face: `telamon.farm.face.RunningFilter`.
 
-New connections wait for a verdict of this process; established ones are the kernel's. What dies
-with the process is the lease: a restarted agent finds the rules, owns nothing, and joins again.
+New connections wait for a verdict of the interface's daemon (daemon.py); established ones are the
+kernel's (rules.py). Rules and daemon live without the agent: a restarted one adopts them. A daemon
+that is found dead is started again with all it knew; until then nobody new is taken.
 
-Acts in the network namespace of the calling thread.
+Acts in the network namespace of the calling thread. Not for two threads at a time.
 """
 
+import logging
+import shutil
 import subprocess
-import threading
-import time
-from collections import Counter as Tally
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from telamon.errors import NetworkError, RefusedError
-from telamon.farm import nft_rules
+from telamon.farm import footprint, nft_rules
+from telamon.farm.footprint import Claim
 from telamon.farm.hash import BUCKETS
 from telamon.farm.layout import Address, AddressRule, Counter, Mode, Service, TableImage
 from telamon.farm.nft_library import Nftables
-from telamon.farm.ownership import Ownership
+from telamon_nfqueue import control
 from telamon_nfqueue import rules as nfqueue_rules
-from telamon_nfqueue.queue import ACCEPT, DROP, Queue
-from telamon_nfqueue.verdict import Judge, passes
+from telamon_nfqueue.process import QueueProcess
 
-_FIRST_QUEUE = 7420
+_log = logging.getLogger(__name__)
 _IPTABLES = {4: "iptables", 6: "ip6tables"}
 _COMMAND_S = 10.0
 
 
 class NfqueueFilter:
-    """The queue of one interface, its thread running. Made by `attach`."""
+    """The rules and the daemon of one interface. Made by `attach` or `adopt`."""
 
-    attachment = "nfqueue"
-
-    def __init__(self, interface: str, index: int) -> None:
+    def __init__(self, interface: str, process: QueueProcess) -> None:
         self._interface = interface
-        self._number = _FIRST_QUEUE + index
-        self._ownership = Ownership()
-        self._judge = Judge(self._ownership)
-        self._counted: Tally[Counter] = Tally()
-        self._queue = Queue(self._number)
-        self._is_closing = False
-        self._thread = threading.Thread(
-            target=self._decide, name=f"nfqueue {interface}", daemon=True
-        )
-        self._thread.start()
+        self._process = process
+        self._member = 0
+        self._rules: dict[Address, AddressRule] = {}
+        self._services: tuple[Service, ...] = ()
+        self._images: dict[int, TableImage] = {}
+        self._until_ns = 0
 
     def set_member(self, number: int, mac: bytes) -> None:
         """Say which member this node is. `mac` is the responder's business here."""
-        self._ownership.member = number
+        self._member = number
+        self._tell(self._configure)
 
-    def set_addresses(self, rules: dict[Address, AddressRule]) -> None:
+    def set_addresses(self, rules: Mapping[Address, AddressRule]) -> None:
         """Make exactly these the virtual addresses."""
         for address, rule in rules.items():
             if rule.mode is not Mode.FLOOD:
@@ -59,10 +54,13 @@ class NfqueueFilter:
                     f"the nfqueue filter cannot serve {address} in dispatch mode; use an xdp"
                     " filter on every node, or flood mode"
                 )
-        self._ownership.rules = dict(rules)
+        self._rules = dict(rules)
+        self._tell(self._configure)
         for version, iptables in _IPTABLES.items():
             first = not _stands(iptables, self._interface)
-            chain = nfqueue_rules.tracked(self._interface, rules, self._number, version, first)
+            chain = nfqueue_rules.tracked(
+                self._interface, rules, self._process.queue, version, first
+            )
             _run([f"{iptables}-restore", "--noflush", "--wait"], chain)
         with Nftables() as nftables:
             nftables.run(
@@ -71,59 +69,131 @@ class NfqueueFilter:
 
     def set_services(self, services: Iterable[Service]) -> None:
         """Make exactly these the services of the virtual addresses."""
-        self._judge.set_services(services)
+        self._services = tuple(services)
+        self._tell(self._configure)
 
     def set_neighbour(self, number: int, mac: bytes) -> None:
         """Nothing: only dispatch mode sends to neighbours."""
 
     def switch_table(self, table: int, image: TableImage) -> None:
         """Decide by a new table from now on."""
-        self._ownership.images = {**self._ownership.images, table: image}
+        self._images[table] = image
+        self._tell(lambda: self._switch(table))
 
     def table(self, table: int) -> TableImage:
-        """The table in force; nobody's after a restart."""
-        empty = TableImage(np.zeros(2 * BUCKETS, np.uint8).tobytes(), epoch=0, seed=1)
-        return self._ownership.images.get(table, empty)
+        """The table in force; nobody's before the first."""
+        shown = self._tell(lambda: self._process.ask("table", table=table))
+        if shown is None:
+            return TableImage(bytes(2 * BUCKETS), epoch=0, seed=1)
+        return control.image_in(shown)
 
     def renew_lease(self, until_ns: int) -> None:
         """Let this node own buckets until that time of CLOCK_BOOTTIME."""
-        self._ownership.lease_until_ns = until_ns
+        self._until_ns = until_ns
+        self._tell(self._renew)
 
     def lease_until_ns(self) -> int:
         """The end of the lease as it stands."""
-        return self._ownership.lease_until_ns
+        return int(self._tell(lambda: self._process.ask("lease")))
 
     def counters(self) -> dict[Counter, int]:
-        """Packets decided here since the attachment; the kernel's own drops are not seen."""
-        return dict(self._counted)
+        """Packets decided since the daemon's start; the kernel's own drops are not seen."""
+        counted = self._tell(lambda: self._process.ask("counters"))
+        return {Counter[name]: packets for name, packets in counted.items()}
 
     def close(self) -> None:
-        """Decide no more: new connections drop until someone takes the queue again."""
-        self._is_closing = True
-        self._queue.wake()
-        self._thread.join()
+        """Let go; rules and daemon go on."""
+        self._process.close()
 
-    def _decide(self) -> None:
-        with self._queue:
-            while not self._is_closing:
-                for identifier, data in self._queue.packets():
-                    counter = self._judge.verdict(data, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-                    self._counted[counter] += 1
-                    self._queue.decide(identifier, ACCEPT if passes(counter) else DROP)
+    def recall(self) -> None:
+        """Take over what the daemon was told by an earlier agent."""
+        known = self._process.ask("configuration")
+        if known is not None:
+            claim = footprint.claim_of(known["claim"])
+            self._member = known["member"]
+            self._rules, self._services = dict(claim.addresses), claim.services
+
+    def _configure(self) -> None:
+        claim = footprint.stored(Claim((), self._rules, self._services))
+        self._process.ask("configure", member=self._member, claim=claim)
+
+    def _switch(self, table: int) -> None:
+        self._process.ask("switch", table=table, image=control.image_out(self._images[table]))
+
+    def _renew(self) -> None:
+        self._process.ask("renew", until_ns=self._until_ns)
+
+    def _tell(self, order: Callable[[], Any]) -> Any:
+        """Carry an order to the daemon, to a new one if the old one is gone."""
+        try:
+            return order()
+        except OSError as error:
+            if not all(_stands(iptables, self._interface) for iptables in _IPTABLES.values()):
+                raise NetworkError(
+                    f"the nfqueue filter of {self._interface} was removed by another hand: restart"
+                    " the farm modules of this node"
+                ) from error
+            _log.warning("the nfqueue daemon of %s is started again: %s", self._interface, error)
+        self._process.kill()
+        self._process.start()
+        try:
+            self._configure()
+            for table in self._images:
+                self._switch(table)
+            self._renew()
+            return order()
+        except OSError as error:
+            raise NetworkError(
+                f"the nfqueue daemon of {self._interface} does not answer: {error}; see the"
+                " nfqueue log in /run/telamon/farm"
+            ) from error
 
 
-def detach(interface: str) -> None:
-    """Remove the interface's rules; harmless when there are none."""
+def attach(interface: str, run: Path) -> NfqueueFilter:
+    """Adopt the interface's filter, else make it. It starts with no address, so everything passes
+    until it is configured.
+    """
+    adopted = adopt(interface, run)
+    if adopted is not None:
+        return adopted
+    detach(interface, run)
+    process = QueueProcess(interface, run)
+    process.start()
+    made = NfqueueFilter(interface, process)
+    try:
+        made.set_addresses({})
+    except NetworkError:
+        detach(interface, run)
+        raise
+    return made
+
+
+def adopt(interface: str, run: Path) -> NfqueueFilter | None:
+    """The daemon and the rules of the interface as they run, if they do."""
+    process = QueueProcess(interface, run)
+    if process.is_running() and all(_stands(one, interface) for one in _IPTABLES.values()):
+        adopted = NfqueueFilter(interface, process)
+        adopted.recall()
+        return adopted
+    process.close()
+    return None
+
+
+def detach(interface: str, run: Path) -> None:
+    """Remove the interface's rules and end its daemon; harmless when there are none."""
     for iptables in _IPTABLES.values():
         if _stands(iptables, interface):
             removal = nfqueue_rules.removal(interface)
             _run([f"{iptables}-restore", "--noflush", "--wait"], removal)
     with Nftables() as nftables:
         nftables.run(nft_rules.removal(interface), f"remove the farm's rules from {interface}")
+    QueueProcess(interface, run).kill()
 
 
 def _stands(iptables: str, interface: str) -> bool:
-    return f":{nfqueue_rules.chain(interface)} " in _run([f"{iptables}-save"], "")
+    if shutil.which(f"{iptables}-save") is None:
+        return False  # whoever sets rules with it is told how to get it
+    return f":{nfqueue_rules.chain(interface)} " in _run([f"{iptables}-save", "-t", "mangle"], "")
 
 
 def _run(command: list[str], text: str) -> str:

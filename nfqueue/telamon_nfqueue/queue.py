@@ -5,7 +5,6 @@ the queue, then the kernel drops them; without a listener it drops them all.
 """
 
 import os
-import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -40,7 +39,6 @@ class Queue:
 
     def __init__(self, number: int, copied_bytes: int = 128, length: int = 4096) -> None:
         self._number = number
-        self._is_woken = False
         attempt = f"take packets from queue {number}"
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
@@ -55,19 +53,19 @@ class Queue:
                 f"could not {attempt}: {error.strerror}; run as root, on a kernel with"
                 " nfnetlink_queue, and see that nobody else took this queue"
             ) from error
-        self._wake = os.eventfd(0)
-        self._waiting = select.poll()
-        for source in (self._socket.fileno(), self._wake):
-            self._waiting.register(source, select.POLLIN)
+
+    def fileno(self) -> int:
+        """Readable when packets wait."""
+        return self._socket.fileno()
 
     def packets(self) -> Iterator[tuple[int, bytes]]:
-        """Wait for packets and return those that came: identifier, bytes from the IP header on.
-        Nothing comes once `wake` was called.
+        """Return packets that wait, without waiting for any: identifier, bytes from the IP header
+        on.
         """
-        self._waiting.poll()
-        if self._is_woken:
+        try:
+            received = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
             return
-        received = self._socket.recv(_RECEIVE_BYTES)
         offset = 0
         while offset + _MESSAGE.size <= len(received):
             length, kind, *_ = _MESSAGE.unpack_from(received, offset)
@@ -99,17 +97,11 @@ class Queue:
         family = _FAMILY.pack(socket.AF_UNSPEC, 0, self._number)
         self._socket.send(header + family + attributes)
 
-    def wake(self) -> None:
-        """Let whoever waits in `packets` go; for good."""
-        self._is_woken = True
-        os.eventfd_write(self._wake, 1)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
-        os.close(self._wake)
 
 
 def _aligned(length: int) -> int:

@@ -8,7 +8,9 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,14 +18,12 @@ from typing import Any
 
 from telamon.farm import filter as xdp
 from telamon.farm import nft
-from telamon.farm.filter import Filter
+from telamon.farm.face import RunningFilter
 from telamon.farm.hash import Affinity
 from telamon.farm.layout import Address, AddressRule, Mode, Other, Service, TableImage
-from telamon.farm.nft import NftFilter
 from telamon.farm.ownership import Ownership
 from telamon.farm.responder import Responder
-from telamon_nfqueue.filter import NfqueueFilter
-from telamon_nfqueue.filter import detach as detach_nfqueue
+from telamon_nfqueue import filter as nfqueue
 
 INTERFACE = "eth0"
 TABLE = 0
@@ -39,14 +39,15 @@ class Node:
         self.ownership = Ownership(number)
         self.kind = kind
         self.pins = xdp.PINS.parent / f"telamon-test-{os.getppid()}-{number}"
+        self.run = Path(tempfile.gettempdir()) / self.pins.name
         self.filter = self.attached()
         self.filter.set_member(number, bytes.fromhex(self.mac.replace(":", "")))
 
-    def attached(self) -> Filter | NftFilter | NfqueueFilter:
+    def attached(self) -> RunningFilter:
         if self.kind == "nft":
             return nft.attach(INTERFACE)
         if self.kind == "nfqueue":
-            return NfqueueFilter(INTERFACE, 0)
+            return nfqueue.attach(INTERFACE, self.run)
         return xdp.attach(INTERFACE, [xdp.Attachment.GENERIC], self.pins)
 
     def claim(self, target: Address, requester: Address) -> str | None:
@@ -88,7 +89,8 @@ class Node:
         if self.kind == "nft":
             nft.detach(INTERFACE)
         elif self.kind == "nfqueue":
-            detach_nfqueue(INTERFACE)
+            nfqueue.detach(INTERFACE, self.run)
+            shutil.rmtree(self.run)
         else:
             xdp.detach(INTERFACE, self.pins)
 

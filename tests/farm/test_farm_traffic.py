@@ -120,8 +120,6 @@ def test_a_restarted_agent_finds_its_filter_as_it_was(farm: Farm) -> None:
     table = farm.change(NODES)
     connected = farm.connect(4, 30)
     for number in NODES:
-        if farm.kinds[number] == "nfqueue":  # its verdicts died with the agent
-            continue
         farm.agents[number].ask("adopt")
         owned = farm.agents[number].ask("owned")
         assert owned == [bucket for bucket, owner in enumerate(table.owner) if owner == number]

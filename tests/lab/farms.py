@@ -27,7 +27,9 @@ from telamon.module.store import ModuleStore
 
 MODULE = "web"
 VIRTUAL_IP = "10.0.0.100"
+VIRTUAL_IPV6 = "fd00::100"
 CLIENT_IP = "10.0.0.4"
+CLIENT_IPV6 = "fd00::4"
 PORT = 7000
 NODES = ("n1", "n2", "n3")
 WAIT_S = 40.0
@@ -35,7 +37,7 @@ POLL_S = 0.05
 
 LAB = """\
 networks:
-  lan: {ipv4: 10.0.0.0/24}
+  lan: {ipv4: 10.0.0.0/24, ipv6: "fd00::/64"}
 hosts:
   n1: {kind: node, networks: [lan]}
   n2: {kind: node, networks: [lan]}
@@ -44,16 +46,26 @@ hosts:
 """
 
 SERVER = """
-import socketserver, os
+import os, socket, socketserver, threading
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         self.wfile.write(os.environ["TELAMON_NODE"].encode() + b"\\n")
         for line in self.rfile:
             self.wfile.write(line)
 class Server(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6
     allow_reuse_address = daemon_threads = True
     request_queue_size = 512
-Server(("", 7000), Handler).serve_forever()
+def answer_datagrams():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as waiting:
+        # An answer must leave from the address that was asked.
+        waiting.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        waiting.bind(("::", 7000))
+        while True:
+            _, asked, _, client = waiting.recvmsg(2048, 64)
+            waiting.sendmsg([os.environ["TELAMON_NODE"].encode()], asked, 0, client)
+threading.Thread(target=answer_datagrams, daemon=True).start()
+Server(("::", 7000), Handler).serve_forever()
 """
 START = f"#!/bin/sh\nexec {sys.executable} $TELAMON_MODULE_DIRECTORY/scripts/server &\n"
 STOP = """#!/bin/sh
@@ -63,12 +75,13 @@ pkill --full $TELAMON_MODULE_DIRECTORY/scripts/server || true
 # Connects, remembers who answers, and echoes on order.
 CLIENT = """
 import json, socket, sys
+virtual_ip = sys.argv[1]
 held = []
 def connect(count, timeout_s):
     answered = []
     for _ in range(count):
         try:
-            link = socket.create_connection(("10.0.0.100", 7000), timeout_s)
+            link = socket.create_connection((virtual_ip, 7000), timeout_s)
             name = link.makefile("rb").readline().decode().strip()
         except OSError as error:
             answered.append([0, type(error).__name__])
@@ -89,6 +102,23 @@ def echo():
         counts = works if fine else broken
         counts[name] = counts.get(name, 0) + 1
     return [works, broken]
+def ask(count, timeout_s):
+    answered = []
+    for _ in range(count):
+        kind = socket.AF_INET6 if ":" in virtual_ip else socket.AF_INET
+        with socket.socket(kind, socket.SOCK_DGRAM) as asking:
+            asking.connect((virtual_ip, 7000))
+            asking.send(b"who")
+            names = []
+            asking.settimeout(timeout_s)
+            try:
+                while True:
+                    names.append(asking.recv(64).decode())
+                    asking.settimeout(0.05)
+            except OSError:
+                pass
+            answered.append([asking.getsockname()[1], names])
+    return answered
 def close(name):
     for one in [one for one in held if name in (None, one[0])]:
         one[1].close()
@@ -152,10 +182,13 @@ class FarmInLab:
         """Waits until exactly these nodes share all buckets, in one view, and nobody holds more."""
 
         def is_so(now: Mapping[str, ModuleNodeStatus]) -> bool:
-            buckets = {node: served(here) for node, here in now.items()}
+            shares: dict[str, int] = {}
+            for here in now.values():
+                for share in here.farm.shares if here.farm else ():
+                    shares[share.services] = shares.get(share.services, 0) + share.buckets
             return (
-                {node for node, count in buckets.items() if count} == set(nodes)
-                and sum(buckets.values()) == 65536
+                {node for node, here in now.items() if served(here)} == set(nodes)
+                and set(shares.values()) == {65536}
                 and all(now[node].ready for node in nodes)
             )
 
@@ -169,13 +202,14 @@ class FarmInLab:
         assert isinstance(loaded, FarmModule)
         return plan_of(loaded, cluster, "n2", read_secret(paths))
 
-    def predicted(self, nodes: Iterable[str], client_port: int) -> str:
+    def predicted(
+        self, nodes: Iterable[str], client_port: int, client: str = CLIENT_IP, service: int = 0
+    ) -> str:
         """Who must answer the client while these nodes serve."""
         plan = self.plan()
         members = [Member(plan.numbers[node]) for node in nodes]
         table = Table.build(plan.settings.secret, members)
-        service = plan.configured.services[0]
-        bucket = plan.bucket(service, ip_address(CLIENT_IP), client_port)
+        bucket = plan.bucket(plan.configured.services[service], ip_address(client), client_port)
         return plan.node_of(table.owner[bucket])
 
     def packets(self, counter: str) -> int:
@@ -190,11 +224,11 @@ class FarmInLab:
 
 
 @contextmanager
-def farm_in_lab(name: str) -> Iterator[FarmInLab]:
-    """Three nodes that serve, and a client."""
+def farm_in_lab(name: str, **keys: object) -> Iterator[FarmInLab]:
+    """Three nodes that serve, and a client; `keys` of module.yaml in place of the usual ones."""
     with Lab.up(name, LAB) as lab:
         farm = FarmInLab(lab)
-        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"))))
+        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"), **keys)))
         farm.telamon("n1", "module", "start", MODULE)
         farm.until_serving(*NODES)
         yield farm
@@ -207,8 +241,9 @@ def served(here: ModuleNodeStatus) -> int:
 class Client:
     """A process on the client host that opens connections and keeps them."""
 
-    def __init__(self, host: RunningHost) -> None:
-        self._process = host.start([sys.executable, "-c", CLIENT], stdin=subprocess.PIPE)
+    def __init__(self, host: RunningHost, virtual_ip: str = VIRTUAL_IP) -> None:
+        command = [sys.executable, "-c", CLIENT, virtual_ip]
+        self._process = host.start(command, stdin=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self
@@ -227,6 +262,10 @@ class Client:
     def connect(self, count: int, timeout_s: float = 4.0) -> list[tuple[int, str]]:
         """Opens connections; returns the client's port and who answered, or the error's name."""
         return [(port, name) for port, name in self._ask("connect", count, timeout_s)]
+
+    def ask(self, count: int, timeout_s: float = 2.0) -> list[tuple[int, list[str]]]:
+        """Sends datagrams; returns the client's port and who answered, as often as they did."""
+        return [(port, names) for port, names in self._ask("ask", count, timeout_s)]
 
     def echo(self) -> tuple[dict[str, int], dict[str, int]]:
         """How many connections to each node work, and how many are broken."""

@@ -22,7 +22,7 @@ from telamon.lab.process import Daemon, Process
 from telamon.lab.spec import DEFAULT
 from telamon.paths import Paths
 
-HEARTBEAT, REPLICATION, API = 7420, 7430, 7440
+HEARTBEAT, API = 7420, 7440
 NODES = ("10.0.0.1", "10.0.0.2")
 REPLY_TIMEOUT_S = 3.0
 
@@ -66,16 +66,25 @@ def garbage(chance: random.Random) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("port", [REPLICATION, API])
+def number(mirror: MirrorInLab, port: str) -> int:
+    """The port of agents, or that of the module's replication."""
+    if port == "api":
+        return API
+    found = mirror.status()["n1"].replication_port
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("port", ["replication", "api"])
 @pytest.mark.parametrize("address", NODES)
-def test_garbage_on_tcp(mirror: MirrorInLab, address: str, port: int) -> None:
+def test_garbage_on_tcp(mirror: MirrorInLab, address: str, port: str) -> None:
     chosen = seed()
     print(f"TELAMON_SEED={chosen}")
     client = mirror.lab.host("c1")
     for noise in garbage(random.Random(chosen)):
         with closing(socket_in(client, socket.SOCK_STREAM)) as connection:
             connection.settimeout(REPLY_TIMEOUT_S)
-            connection.connect((address, port))
+            connection.connect((address, number(mirror, port)))
             with suppress(OSError):  # being thrown out while still talking is what should happen
                 connection.sendall(noise)
                 connection.shutdown(socket.SHUT_WR)
@@ -119,15 +128,15 @@ def contexts(mirror: MirrorInLab, directory: Path) -> dict[str, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("who", ["no certificate", "another cluster", "unknown node"])
-@pytest.mark.parametrize("port", [REPLICATION, API])
+@pytest.mark.parametrize("port", ["replication", "api"])
 @pytest.mark.parametrize("address", NODES)
 def test_certificates(
-    mirror: MirrorInLab, tmp_path: Path, who: str, port: int, address: str
+    mirror: MirrorInLab, tmp_path: Path, who: str, port: str, address: str
 ) -> None:
     context = contexts(mirror, tmp_path)[who]
     with closing(socket_in(mirror.lab.host("c1"), socket.SOCK_STREAM)) as plain:
         plain.settimeout(REPLY_TIMEOUT_S)
-        plain.connect((address, port))
+        plain.connect((address, number(mirror, port)))
         try:
             with context.wrap_socket(plain) as connection:
                 connection.sendall(

@@ -18,6 +18,7 @@ PARTS = {
     "cluster": frozenset({"mirror"}),
     "mirror": frozenset({"cluster"}),
     "module": frozenset({"cluster"}),
+    "detect": frozenset({"module", "net"}),
     "replication": frozenset({"mirror"}),
     "farm": frozenset({"bpf", "cluster", "net", "module"}),
     "configuration": frozenset(),
@@ -28,6 +29,8 @@ the agent and the lab put everything together, the CLI has rules of its own belo
 
 CORES = (
     "mirror/*.py",
+    "detect/check.py",
+    "detect/outcome.py",
     "cluster/membership.py",
     "cluster/heartbeat.py",
     "farm/view*.py",

@@ -114,6 +114,10 @@ def _own_routes(service: ClusterService) -> APIRouter:
     ) -> models.FarmOwner:
         return service.farm_owner(module, protocol, client, client_port, port)
 
+    @routes.get("/modules/{module}/table")
+    async def table(module: str) -> models.FarmTable:
+        return service.farm_table(module)
+
     @routes.post("/shutdown", status_code=204)
     async def shutdown() -> None:
         await service.stop_all()

@@ -82,6 +82,10 @@ class ClusterService:
         """Who gets a client of a farm module, by this node's table."""
         return self._node.farm_owner(module, protocol, client, client_port, port)
 
+    def farm_table(self, module: str) -> models.FarmTable:
+        """The tables of a farm module that are in force on this node."""
+        return self._node.farm_table(module)
+
     async def install_here(self, archive: bytes) -> Results:
         """Installs a module on this node alone."""
         await self._node.install(archive)
@@ -130,6 +134,13 @@ class ClusterService:
     async def describe_here(self) -> models.Status:
         """This node alone."""
         return await self._node.describe()
+
+    async def status_of(self, node: str) -> models.Status:
+        """What another node says of itself."""
+        answer = await self._status_of(node)
+        if isinstance(answer, TelamonError):
+            raise answer
+        return answer
 
     async def _status_of(self, node: str) -> models.Status | TelamonError:
         try:

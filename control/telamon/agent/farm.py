@@ -16,13 +16,14 @@ from enum import StrEnum
 from pathlib import Path
 
 from telamon.agent import models
-from telamon.agent.clock import boottime_ms
 from telamon.agent.events import EventLog
 from telamon.agent.farm_application import FarmApplication
 from telamon.agent.farm_building import Plan
-from telamon.agent.farm_status import describe, owner
+from telamon.agent.farm_interface import FarmInterface
+from telamon.agent.farm_memory import FarmMemory
+from telamon.agent.farm_status import Standing, describe, owner, table
 from telamon.agent.farm_traffic import FarmTraffic, Surroundings, measure_while
-from telamon.agent.memory import Memory, Remembered
+from telamon.agent.memory import Memory
 from telamon.agent.models import ActionKind, Severity
 from telamon.cluster.heartbeat import Heartbeat
 from telamon.errors import RefusedError, TelamonError
@@ -36,8 +37,6 @@ LOOK_S = 1.0
 FAILURES_IN_A_ROW = 2
 RETRY_S = 1.0
 POLL_S = 0.05
-EPOCH_OF_INCARNATIONS_S = 1_767_225_600  # 2026-01-01
-INCARNATION_BITS = 24
 
 
 class Phase(StrEnum):
@@ -56,7 +55,10 @@ class FarmParts:
     """Everything of one farm module that its life touches."""
 
     plan: Plan
-    surroundings: Surroundings
+    tell: Callable[[str, bytes], None]
+    """A payload to another node, at once."""
+    interface_of: Callable[[int], Awaitable[FarmInterface]]
+    """The shared interface that the virtual IP of that index belongs on."""
     scripts: Scripts
     directory: Path
     memory: Memory
@@ -76,15 +78,24 @@ class FarmModule:
         self._application = FarmApplication(
             parts.plan.configured, parts.scripts, parts.directory, parts.memory, self.note
         )
-        self.traffic = FarmTraffic(parts.plan, parts.surroundings, self._break)
+        self.traffic = FarmTraffic(
+            parts.plan,
+            Surroundings(
+                tell=parts.tell,
+                note=self.note,
+                fail=self._filter_failed,
+                defect=self._break,
+                interface_of=parts.interface_of,
+            ),
+        )
         self.phase = Phase.STOPPED
         self.reason = ""
-        self.intent_is_started = False
+        self._remembered = FarmMemory(parts.memory, parts.state)
         self.is_drained = False
-        self._failures_ms: tuple[int, ...] = ()
         self._fault = ""
         self._is_restart_ordered = False
         self._is_forced = False
+        self._has_filter_failed = False
         self._has_begun = asyncio.Event()
         self._has_news = asyncio.Event()
         self._has_stopped = asyncio.Event()
@@ -94,6 +105,11 @@ class FarmModule:
     def is_stopped(self) -> bool:
         """Whether nothing of this module runs on this node."""
         return self._has_begun.is_set() and self.phase is Phase.STOPPED
+
+    @property
+    def intent_is_started(self) -> bool:
+        """Whether this node is to serve."""
+        return self._remembered.intent_is_started
 
     @property
     def last_script(self) -> Path | None:
@@ -120,7 +136,7 @@ class FarmModule:
         await self._has_begun.wait()
         match kind:
             case ActionKind.START | ActionKind.STOP:
-                await self._intend(kind is ActionKind.START)
+                await self._remembered.intend(kind is ActionKind.START)
                 self._is_forced = force
             case ActionKind.RESTART:
                 if self.phase is not Phase.UP:
@@ -144,8 +160,7 @@ class FarmModule:
         was_started = self.intent_is_started
         await self.order(ActionKind.STOP, force=False)
         await self._has_stopped.wait()
-        if was_started:
-            await self._parts.memory.remember(Remembered(True, self._failures_ms), boottime_ms())
+        await self._remembered.intend_at_boot(was_started)
 
     def payloads(self, receiver: str) -> list[bytes]:
         """What an ordinary heartbeat says; news travel by themselves."""
@@ -161,13 +176,20 @@ class FarmModule:
 
     async def describe(self) -> models.ModuleNodeStatus:
         """What the API shows."""
-        return await describe(self)
+        here = Standing(
+            self.phase, self.reason, self.intent_is_started, self.is_drained, self.last_script
+        )
+        return await describe(self.plan, self.traffic, here, self.note)
+
+    def table(self) -> models.FarmTable:
+        """What predicts who answers a client."""
+        return table(self.plan, self.traffic)
 
     def owner(
         self, protocol: str, client: str, client_port: int, port: int | None
     ) -> models.FarmOwner:
         """Who gets a client, by this node's table."""
-        return owner(self, protocol, client, client_port, port)
+        return owner(self.plan, self.traffic, protocol, client, client_port=client_port, port=port)
 
     def offers(self) -> dict[int, Offer]:
         """What this node offers at this moment, by share."""
@@ -179,28 +201,25 @@ class FarmModule:
         }
 
     async def _find(self) -> None:
-        parts = self._parts
-        remembered = parts.memory.recall(boottime_ms())
-        self.intent_is_started = remembered.intent_is_started
-        self._failures_ms = remembered.failures_ms
-        self.is_drained = self._drained_mark.exists()
+        self._remembered.recall()
+        self.is_drained = self._remembered.is_drained
         self._has_stopped.set()
-        application = parts.memory.application
+        application = self._remembered.application
         if not await self.traffic.adopt():
             if application is not Presence.OFF:
                 await self._application.stop(is_forced=True)
             return
         if application is Presence.ON and not await self._application.what_does_not_answer():
             self._enter(Phase.UP, "drained: serves no new clients" if self.is_drained else "")
-            self._begin()
-            self.note("found running, and adopted")
+            await self._begin()
+            self.note(f"found running, and adopted: {', '.join(self.traffic.kinds)}")
         elif application is Presence.OFF:
             await self.traffic.release()
         else:
             # Stopped and started again by the rules of a failure; its filter stays meanwhile.
             self._enter(Phase.UP, "")
             self._fault = "the application does not answer after a restart of the agent"
-            self._begin()
+            await self._begin()
 
     async def _live(self) -> None:
         while True:
@@ -221,7 +240,7 @@ class FarmModule:
         try:
             await self.traffic.prepare()
             if not self.traffic.is_running:
-                self._begin()
+                await self._begin()
             await self._application.start()
         except TelamonError as error:
             await self._failed(str(error))
@@ -243,27 +262,26 @@ class FarmModule:
     async def _recover(self) -> None:
         reason, self._fault = self._fault, ""
         self._enter(Phase.RESTARTING, reason, Severity.WARNING)
+        if self._has_filter_failed:
+            self._has_filter_failed = False
+            await self.traffic.leave()
         await self._failed(reason)
 
     async def _failed(self, reason: str) -> None:
         """Counts a failure; starts again, or stops for good if it was one too many."""
         failures = self.plan.configured.failures
-        now_ms = boottime_ms()
-        begin_ms = now_ms - failures.window.milliseconds
-        recent = tuple(ms for ms in self._failures_ms if ms > begin_ms)
-        self._failures_ms = (*recent, now_ms)
+        is_one_too_many = await self._remembered.count_failure(failures)
         self._enter(Phase.FAILED, reason, Severity.WARNING)
         await self._application.stop(is_forced=True)
-        if len(recent) >= failures.limit:
+        if is_one_too_many:
             self._is_forced = True
             reason = (
                 f"failed more than {failures.limit} times within {failures.window}, at last:"
                 f" {reason}; correct it and run `telamon module start {self.plan.module}` here"
             )
-            await self._intend(False)
+            await self._remembered.intend(False)
             await self._stop(reason)
         else:
-            await self._remember()
             await asyncio.sleep(RETRY_S)
 
     async def _stop(self, reason: str = "") -> None:
@@ -275,7 +293,7 @@ class FarmModule:
                 self.phase = Phase.UP
                 self._open()
                 return
-        self.traffic.leave()
+        await self.traffic.leave()
         for address in self.plan.addresses:
             with contextlib.suppress(TelamonError):
                 await reset_connections(address)
@@ -327,51 +345,21 @@ class FarmModule:
                 if not await self._parts.host_answers(node):
                     self.traffic.bury(number)
 
-    def _begin(self) -> None:
-        self.traffic.begin(self._next_incarnation(), self.offers())
+    async def _begin(self) -> None:
+        await self.traffic.begin(self._remembered.next_incarnation(), self.offers())
 
     def _open(self) -> None:
         self._enter(Phase.UP, "drained: serves no new clients" if self.is_drained else "")
         self.traffic.offer(self.offers())
 
     def _drain(self, is_drained: bool) -> None:
-        self.is_drained = is_drained
-        if is_drained:
-            self._drained_mark.parent.mkdir(parents=True, exist_ok=True)
-            self._drained_mark.touch()
-        else:
-            self._drained_mark.unlink(missing_ok=True)
+        self.is_drained = self._remembered.is_drained = is_drained
         if self.phase is Phase.UP:
             self._open()
 
-    async def _intend(self, is_started: bool) -> None:
-        self.intent_is_started = is_started
-        if is_started:
-            self._failures_ms = ()
-        await self._remember()
-
-    async def _remember(self) -> None:
-        record = Remembered(self.intent_is_started, self._failures_ms)
-        await self._parts.memory.remember(record, boottime_ms())
-
-    def _next_incarnation(self) -> int:
-        """Higher at each start; by the clock too, should the disk have been lost."""
-        path = self._parts.state / "incarnation"
-        try:
-            former = int(path.read_text())
-        except (FileNotFoundError, ValueError):
-            former = 0
-        minutes = max(int(time.time()) - EPOCH_OF_INCARNATIONS_S, 0) // 60
-        number = max(former + 1, minutes) % (1 << INCARNATION_BITS)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(f"{number}\n")
-        temporary.replace(path)
-        return number
-
-    @property
-    def _drained_mark(self) -> Path:
-        return self._parts.state / "drained"
+    def _filter_failed(self, reason: str) -> None:
+        self._has_filter_failed, self._fault = True, reason
+        self._has_news.set()
 
     def _enter(self, phase: Phase, reason: str, severity: Severity = Severity.INFO) -> None:
         self.phase, self.reason = phase, reason

@@ -20,16 +20,11 @@ from telamon.farm.layout import Address, AddressRule, Mode, Other, Service
 from telamon.farm.message import Offer
 from telamon.farm.table import WEIGHT_MAX
 from telamon.farm.view_state import MILLISECOND, Settings
-from telamon.module.farm_config import (
-    MAXIMUM_PRIORITY,
-    FarmModule,
-    FilterBackEnd,
-)
+from telamon.module.farm_config import MAXIMUM_PRIORITY, FarmModule
 from telamon.module.farm_config import Service as ConfiguredService
 
 SERVICES_LIMIT = 1024
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
-_SERVED_BY = frozenset({FilterBackEnd.AUTO, FilterBackEnd.XDP_GENERIC, FilterBackEnd.XDP_NATIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +73,7 @@ class Plan:
     def claim(self, addresses: tuple[Address, ...], tables: tuple[int, ...]) -> Claim:
         """What the module needs on the interface of these addresses."""
         other = Other.DROP if self.configured.unmatched == "refuse" else Other.OWNER
+        mode = Mode.DISPATCH if self.configured.mode == "dispatch" else Mode.FLOOD
         services = tuple(
             Service(
                 address,
@@ -85,7 +81,7 @@ class Plan:
                 port,
                 table,
                 Affinity(service.affinity),
-                Mode.FLOOD,
+                mode,
             )
             for address in addresses
             for table, share in zip(tables, self.shares, strict=True)
@@ -93,7 +89,7 @@ class Plan:
             for ports in service.ports
             for port in ports
         )
-        rule = AddressRule(tables[0], Mode.FLOOD, other, self.virtual_mac)
+        rule = AddressRule(tables[0], mode, other, self.virtual_mac)
         return Claim(tables, dict.fromkeys(addresses, rule), services)
 
     def place(self, protocol: str, port: int) -> tuple[int, ConfiguredService] | None:
@@ -112,7 +108,7 @@ class Plan:
 
 def plan_of(configured: FarmModule, cluster: Cluster, node: str, secret: bytes) -> Plan:
     """The plan of a module, or InvalidError with what this node cannot do."""
-    _refuse_what_is_not_served(configured, node)
+    _refuse_too_many_ports(configured)
     numbers = {
         one.name: number
         for number, one in enumerate(cluster.nodes, start=1)
@@ -138,19 +134,8 @@ def plan_of(configured: FarmModule, cluster: Cluster, node: str, secret: bytes) 
     )
 
 
-def _refuse_what_is_not_served(configured: FarmModule, node: str) -> None:
+def _refuse_too_many_ports(configured: FarmModule) -> None:
     name = configured.module
-    wanted = configured.back_end(node)
-    if wanted not in _SERVED_BY:
-        raise InvalidError(
-            f"module {name} asks for the filter {wanted} on {node}, which the agent does not run:"
-            f" use one of {', '.join(sorted(_SERVED_BY))}"
-        )
-    if configured.mode != "flood":
-        raise InvalidError(
-            f"module {name} asks for mode {configured.mode}, which the agent does not run: use"
-            " `mode: flood`"
-        )
     ports = sum(len(ports) for service in configured.services for ports in service.ports)
     if ports * len(configured.virtual_ips) > SERVICES_LIMIT:
         raise InvalidError(
@@ -204,6 +189,7 @@ def _digest(configured: FarmModule, numbers: dict[str, int]) -> str:
         "services": [service.model_dump(mode="json") for service in configured.services],
         "addresses": [str(virtual.address.ip) for virtual in configured.virtual_ips],
         "mac": configured.virtual_mac,
+        "mode": configured.mode,
         "unmatched": configured.unmatched,
         "lost_after_ms": configured.lost_after.milliseconds,
     }

@@ -2,66 +2,83 @@
 addresses behind it, and the kernel settings that go with them.
 
 Invariants: the filter stands before a virtual address is on lo, and goes after it, so that the
-stack never answers for an address by itself. A filter that is found running is adopted as it is.
-The lease lasts as long as the shortest one of all shares. What is made is in the footprint first.
+stack never answers for an address by itself; a table that a new module gets shows nobody, whoever
+had it before. A filter that is found running is adopted as it is. The lease lasts as long as the
+shortest one of all shares. What is made is in the footprint first.
+
+A slow back end works in a thread, one call at a time, and the loop goes on.
 """
 
 import asyncio
-import errno
-import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import TypeVar
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from telamon.agent.farm_answering import Answering
+from telamon.agent.farm_dispatching import Dispatching
 from telamon.errors import NetworkError, RefusedError
-from telamon.farm import filter as xdp
-from telamon.farm import footprint
-from telamon.farm.filter import Attachment, Filter
+from telamon.farm import back_ends, footprint
+from telamon.farm.back_ends import Chosen
+from telamon.farm.face import RunningFilter
 from telamon.farm.footprint import Claim, Footprint
-from telamon.farm.layout import TABLES, Address, Counter, TableImage
+from telamon.farm.hash import BUCKETS
+from telamon.farm.layout import TABLES, Counter, Mode, TableImage
+from telamon.module.farm_config import FilterBackEnd
 from telamon.net.addresses import Interface, add_address, interface_named, remove_address
+from telamon.net.hearing import Groups, hear, stop_hearing
 
 LOOPBACK = "lo"
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENODEV})
+NOBODYS = TableImage(bytes(2 * BUCKETS), epoch=0, seed=1)
 
-log = logging.getLogger(__name__)
-
-
-def usual_attachments(interface: str) -> tuple[Attachment, ...]:
-    """The ways to attach, best first: in the driver only where there is hardware behind it."""
-    if Path("/sys/class/net", interface, "device").exists():
-        return (Attachment.NATIVE, Attachment.GENERIC)
-    return (Attachment.GENERIC,)
+T = TypeVar("T")
 
 
 class FarmInterface:
     """Made once for an interface and shared by all modules; every change is under its lock."""
 
-    def __init__(self, interface: Interface, run: Path) -> None:
+    def __init__(self, interface: Interface, run: Path, complain: Callable[[str], None]) -> None:
         self.name = interface.name
-        self._mac = interface.mac
+        self.mac = interface.mac
         self._run = run
+        self._complain = complain
         self._footprint: Footprint = Footprint()
-        self._filter: Filter | None = None
+        self._held: Chosen | None = None
         self._leases: dict[object, int] = {}
         self._changing = asyncio.Lock()
+        self._calling = asyncio.Lock()
+        self._groups = Groups(self.name)
+        self._answering = Answering(self.name, interface.mac or "", complain)
+        self._dispatching = Dispatching(interface, complain)
 
     @property
     def kind(self) -> str:
-        """What filters here, as users see it."""
-        return "" if self._filter is None else f"xdp-{self._filter.attachment}"
+        """What filters here, as module.yaml names it."""
+        return "" if self._held is None else str(self._held.kind)
 
-    async def adopt(self, module: str) -> Claim | None:
+    @property
+    def reason(self) -> str:
+        """Why it is this back end that filters here."""
+        return "" if self._held is None else self._held.reason
+
+    async def adopt(self, module: str, member: int) -> Claim | None:
         """The claim of a module whose filter runs, untouched; None if there is none."""
         async with self._changing:
-            if self._filter is None:
-                self._footprint = footprint.load(self._run, self.name)
-                self._filter = await asyncio.to_thread(xdp.adopt, self.name)
-            return self._footprint.claims.get(module) if self._filter else None
+            if self._held is None:
+                known = footprint.load(self._run, self.name)
+                if not known.back_end:
+                    return None
+                kind = FilterBackEnd(known.back_end)
+                adopted = await asyncio.to_thread(back_ends.adopt, self.name, kind, self._run)
+                if adopted is None:
+                    return None
+                self._footprint = known
+                self._hold(Chosen(kind, known.reason, adopted), member)
+                if not back_ends.is_quick(kind):
+                    # What XDP keeps in its maps, these know only while an agent tells them.
+                    await self._call(self._introduce(member))
+            return self._footprint.claims.get(module)
 
     async def claim(
         self,
@@ -70,10 +87,10 @@ class FarmInterface:
         make: Callable[[tuple[int, ...]], Claim],
         *,
         member: int,
-        attachments: Iterable[Attachment],
+        wanted: FilterBackEnd,
     ) -> Claim:
         """Sets up everything for a module: filter, kernel settings, addresses."""
-        if self._mac is None:
+        if self.mac is None:
             raise RefusedError(
                 f"{self.name} is no Ethernet interface: put the virtual IPs of module {module} on"
                 " one"
@@ -88,15 +105,18 @@ class FarmInterface:
                     " shares fit on an interface"
                 )
             claim = make(free)
+            self._refuse_another(module, wanted)
             saved = known.saved or footprint.settings_now(self.name)
             self._footprint = replace(known.with_claim(module, claim), saved=saved)
             footprint.save(self._run, self.name, self._footprint)
             footprint.silence(self.name)
-            if self._filter is None:
-                self._filter = await asyncio.to_thread(xdp.attach, self.name, attachments)
-            self._filter.set_member(member, bytes.fromhex(self._mac.replace(":", "")))
-            self._configure(self._filter)
-            await self._hear(claim, is_heard=True)
+            if self._held is None:
+                await self._attach(wanted, member, is_clean=not known.claims)
+            for table in () if former else claim.tables:
+                await self.show(table, NOBODYS)
+            await self._call(self._introduce(member))
+            await hear(self.name, footprint.heard_macs(self._footprint))
+            self._report_groups()
             loopback = await interface_named(LOOPBACK)
             for address in claim.addresses:
                 await add_address(loopback, ip_interface(address))
@@ -111,78 +131,143 @@ class FarmInterface:
             loopback = await interface_named(LOOPBACK)
             for address in claim.addresses:
                 await remove_address(loopback, ip_interface(address))
-            await self._hear(claim, is_heard=False)
-            saved = self._footprint.saved
-            self._footprint = self._footprint.without(module)
-            if self._footprint.claims:
-                if self._filter is not None:
-                    self._configure(self._filter)
+            self._dispatching.forget(claim.addresses)
+            left = self._footprint.without(module)
+            heard_no_more = footprint.heard_macs(self._footprint) - footprint.heard_macs(left)
+            await stop_hearing(self.name, heard_no_more)
+            former, self._footprint = self._footprint, left
+            self._report_groups()
+            if left.claims:
+                if self._held is not None:
+                    await self._call(self._configure)
             else:
-                self.close()
-                await asyncio.to_thread(xdp.detach, self.name)
-                footprint.restore(self.name, saved)
+                await self._detach(former)
             footprint.save(self._run, self.name, self._footprint)
 
-    def show(self, table: int, image: TableImage) -> None:
+    async def show(self, table: int, image: TableImage) -> None:
         """Shows packets a new table."""
-        assert self._filter is not None, "a share runs on a filter"
-        self._filter.switch_table(table, image)
+        self._answering.ownership.images[table] = image
+        await self._call(lambda held: held.switch_table(table, image))
+        dispatched = [
+            address
+            for address, rule in self._footprint.addresses().items()
+            if rule.table == table and rule.mode is Mode.DISPATCH
+        ]
+        self._dispatching.show(dispatched, image.dispatcher)
 
-    def shown(self, table: int) -> TableImage:
+    async def shown(self, table: int) -> TableImage:
         """The table that packets see."""
-        assert self._filter is not None, "a share runs on a filter"
-        return self._filter.table(table)
+        return await self._call(lambda held: held.table(table))
 
-    def lease_until_ns(self) -> int:
+    async def lease_until_ns(self) -> int:
         """The end of the lease as it stands."""
-        assert self._filter is not None, "a share runs on a filter"
-        return self._filter.lease_until_ns()
+        return await self._call(lambda held: held.lease_until_ns())
 
-    def renew(self, share: object, until_ns: int) -> None:
+    async def renew(self, share: object, until_ns: int) -> None:
         """Notes how long one share may own buckets; the filter knows the shortest."""
         self._leases[share] = until_ns
-        if self._filter is not None:
-            self._filter.renew_lease(min(self._leases.values()))
+        shortest_ns = min(self._leases.values())
+        self._answering.ownership.lease_until_ns = shortest_ns
+        await self._call(lambda held: held.renew_lease(shortest_ns))
 
     def end_lease(self, share: object) -> None:
         """A share has left: it does not count any more."""
         self._leases.pop(share, None)
 
-    def counters(self) -> dict[Counter, int]:
+    def set_neighbour(self, number: int, mac: str) -> None:
+        """Says at which MAC another member is reached; only who can dispatch needs it."""
+        if self._held is not None and back_ends.can_dispatch(self._held.kind):
+            self._held.filter.set_neighbour(number, _packed(mac))
+
+    async def counters(self) -> dict[Counter, int]:
         """Packets by what became of them."""
-        return {} if self._filter is None else self._filter.counters()
+        if self._held is None:
+            return {}
+        return await self._call(lambda held: held.counters())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go; the filter goes on."""
-        if self._filter is not None:
-            self._filter.close()
-            self._filter = None
+        await self._answering.stop()
+        await self._dispatching.stop()
+        self._groups.close()
+        if self._held is not None:
+            async with self._calling:
+                self._held.filter.close()
+            self._held = None
 
-    def _configure(self, held: Filter) -> None:
+    async def _attach(self, wanted: FilterBackEnd, member: int, *, is_clean: bool) -> None:
+        must_dispatch = any(
+            rule.mode is Mode.DISPATCH for rule in self._footprint.addresses().values()
+        )
+        former = self._footprint.back_end
+        if not is_clean and former != wanted:
+            # An agent died between recording and attaching, or module.yaml names another one now.
+            await asyncio.to_thread(back_ends.detach_all, self.name, self._run)
+        chosen = await asyncio.to_thread(
+            back_ends.attach, self.name, wanted, self._run, must_dispatch=must_dispatch
+        )
+        self._footprint = replace(self._footprint, back_end=str(chosen.kind), reason=chosen.reason)
+        footprint.save(self._run, self.name, self._footprint)
+        self._hold(chosen, member)
+
+    def _hold(self, chosen: Chosen, member: int) -> None:
+        self._held = chosen
+        self._answering.ownership.member = member
+        self._answering.ownership.rules = self._footprint.addresses()
+        self._dispatching.member = member
+        self._report_groups()
+        if not back_ends.answers_by_itself(chosen.kind):
+            self._answering.start()
+
+    async def _detach(self, former: Footprint) -> None:
+        await self.close()
+        if former.back_end:
+            kind = FilterBackEnd(former.back_end)
+            await asyncio.to_thread(back_ends.detach, self.name, kind, self._run)
+        else:
+            await asyncio.to_thread(back_ends.detach_all, self.name, self._run)
+        self._answering.ownership.images.clear()
+        footprint.restore(self.name, former.saved)
+
+    def _refuse_another(self, module: str, wanted: FilterBackEnd) -> None:
+        if self._held is not None and wanted not in (FilterBackEnd.AUTO, self._held.kind):
+            others = ", ".join(name for name in self._footprint.claims if name != module)
+            if others:
+                raise RefusedError(
+                    f"module {module} asks for the filter {wanted} on {self.name}, which"
+                    f" {self._held.kind} filters for {others}: name one filter in all of them, or"
+                    " use interfaces of their own"
+                )
+
+    def _introduce(self, member: int) -> Callable[[RunningFilter], None]:
+        mac = _packed(self.mac or "")
+
+        def introduce(held: RunningFilter) -> None:
+            held.set_member(member, mac)
+            self._configure(held)
+
+        return introduce
+
+    def _configure(self, held: RunningFilter) -> None:
         """Services before addresses: an address without its services would refuse their clients."""
+        self._answering.ownership.rules = self._footprint.addresses()
         held.set_services(self._footprint.services())
         held.set_addresses(self._footprint.addresses())
 
-    async def _hear(self, claim: Claim, *, is_heard: bool) -> None:
-        """Lets the interface's hardware pass what is sent to the virtual MAC, and IPv6's questions
-        for the addresses; also without an agent.
-        """
-        wanted = {rule.virtual_mac.hex(":") for rule in claim.addresses.values()}
-        wanted |= {_asked_at(at) for at in claim.addresses if at.version == 6}
-        index = (await interface_named(self.name)).index
-        async with AsyncIPRoute() as netlink:
-            for mac in sorted(wanted):
-                try:
-                    await netlink.fdb("add" if is_heard else "del", ifindex=index, lladdr=mac)
-                except NetlinkError as error:
-                    if error.code == errno.EEXIST or (not is_heard and error.code in _NOT_THERE):
-                        continue
-                    raise NetworkError(
-                        f"{self.name} could not be told to hear {mac}: {error.args[1]}; make it"
-                        f" promiscuous with `ip link set {self.name} promisc on` and set `filter`"
-                    ) from error
+    def _report_groups(self) -> None:
+        try:
+            self._groups.report(at for at in self._footprint.addresses() if at.version == 6)
+        except NetworkError as error:
+            # Only a switch that snoops needs the report: the addresses are served all the same.
+            self._complain(str(error))
+
+    async def _call(self, act: Callable[[RunningFilter], T]) -> T:
+        async with self._calling:
+            assert self._held is not None, "a share runs on a filter"
+            if back_ends.is_quick(self._held.kind):
+                return act(self._held.filter)
+            return await asyncio.to_thread(act, self._held.filter)
 
 
-def _asked_at(address: Address) -> str:
-    """The Ethernet address of the solicited-node group of an IPv6 address (RFC 4291, 2464)."""
-    return "33:33:ff:" + address.packed[-3:].hex(":")
+def _packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))

@@ -1,18 +1,21 @@
 """What the API shows of a farm module on this node."""
 
+import base64
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from telamon.agent import models
+from telamon.agent.farm_building import Plan
+from telamon.agent.farm_traffic import FarmTraffic
 from telamon.agent.farm_view import ViewChange
 from telamon.errors import InvalidError, NotFoundError, RefusedError, TelamonError
 from telamon.farm.hash import BUCKETS
 from telamon.farm.table import NOBODY
 from telamon.mirror.report import Readiness
 from telamon.net.addresses import assigned_addresses
-
-if TYPE_CHECKING:
-    from telamon.agent.farm import FarmModule
 
 _STATES = {"stopped": "STOP", "up": "UP"}
 _DOING = {
@@ -22,30 +25,46 @@ _DOING = {
 }
 
 
-async def describe(module: "FarmModule") -> models.ModuleNodeStatus:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the module stands on this node."""
+
+    phase: str
+    reason: str
+    intent_is_started: bool
+    is_drained: bool
+    last_script: Path | None
+
+
+async def describe(
+    plan: Plan, traffic: FarmTraffic, here: Standing, note: Callable[[str], None]
+) -> models.ModuleNodeStatus:
     """The module as it is at this moment."""
-    traffic, plan = module.traffic, module.plan
     if traffic.is_running:
         try:
             await traffic.measure()
         except TelamonError as error:
-            module.note(str(error))
+            note(str(error))
+    try:
+        packets = await traffic.counters()
+    except TelamonError as error:
+        packets = {}
+        note(str(error))
     is_open = any(view.state.active for view in traffic.views)
-    state = _STATES.get(module.phase, "WAIT")
-    ready = state == "UP" and (is_open or module.is_drained)
+    state = _STATES.get(here.phase, "WAIT")
+    ready = state == "UP" and (is_open or here.is_drained)
     readiness = Readiness.READY if ready else Readiness.TRANSIENT
-    if module.phase in ("failed", "stopped"):
+    if here.phase in ("failed", "stopped"):
         readiness = Readiness.NOT_READY
     present = {address.ip for address in await assigned_addresses()}
-    script = module.last_script
     return models.ModuleNodeStatus(
         reachable=True,
-        reason=module.reason,
+        reason=here.reason,
         state=state,
         ready=ready,
         readiness=readiness,
-        intent="started" if module.intent_is_started else "stopped",
-        running=_DOING.get(module.phase),
+        intent="started" if here.intent_is_started else "stopped",
+        running=_DOING.get(here.phase),
         virtual_ips=[
             models.VirtualIp(
                 address=str(virtual.address),
@@ -55,35 +74,32 @@ async def describe(module: "FarmModule") -> models.ModuleNodeStatus:
             )
             for virtual in plan.configured.virtual_ips
         ],
-        last_script=str(script) if script else None,
+        last_script=str(here.last_script) if here.last_script else None,
         farm=models.FarmStatus(
             filters=traffic.kinds,
-            drained=module.is_drained,
+            filter_reasons=traffic.reasons,
+            drained=here.is_drained,
             connections=traffic.connection_count if traffic.is_running else 0,
-            shares=[_share(module, index, view) for index, view in enumerate(traffic.views)],
-            packets={
-                counter.name.lower(): packets
-                for counter, packets in traffic.counters().items()
-                if packets
-            },
+            shares=[_share(plan, traffic, index, view) for index, view in enumerate(traffic.views)],
+            packets={counter.name.lower(): count for counter, count in packets.items() if count},
         ),
     )
 
 
-def _share(module: "FarmModule", index: int, view: ViewChange) -> models.FarmShare:
+def _share(plan: Plan, traffic: FarmTraffic, index: int, view: ViewChange) -> models.FarmShare:
     state = view.state
     buckets = state.active.bit_count()
     table = state.table if state.view is not None else None
     numbers = sorted(state.view.numbers) if state.view is not None else []
     return models.FarmShare(
-        services=module.plan.shares[index].title,
+        services=plan.shares[index].title,
         weight=state.offer.weight,
         buckets=buckets,
         share_percent=round(100 * buckets / BUCKETS, 2),
         epoch=state.epoch,
         is_committed=state.is_committed,
         members={
-            module.plan.node_of(number): table.owned(number).bit_count()
+            plan.node_of(number): table.owned(number).bit_count()
             for number in numbers
             if table is not None
         },
@@ -92,10 +108,15 @@ def _share(module: "FarmModule", index: int, view: ViewChange) -> models.FarmSha
 
 
 def owner(
-    module: "FarmModule", protocol: str, client: str, client_port: int, port: int | None
+    plan: Plan,
+    traffic: FarmTraffic,
+    protocol: str,
+    client: str,
+    *,
+    client_port: int,
+    port: int | None,
 ) -> models.FarmOwner:
     """Who gets a client, by the table that is in force on this node."""
-    plan = module.plan
     try:
         address = ip_address(client)
     except ValueError:
@@ -111,19 +132,52 @@ def owner(
             f" {', '.join(share.title for share in plan.shares)}"
         )
     share, service = place
-    if not module.traffic.is_running:
+    _refuse_unless_running(plan, traffic)
+    view = traffic.views[share]
+    bucket = plan.bucket(service, address, client_port)
+    return _explained(plan, view, share, service.affinity, bucket)
+
+
+def table(plan: Plan, traffic: FarmTraffic) -> models.FarmTable:
+    """All that predicts who answers a client, by the tables in force on this node."""
+    _refuse_unless_running(plan, traffic)
+    owners = []
+    for view in traffic.views:
+        in_force = view.state.table if view.state.view is not None else None
+        owned = in_force.owner if in_force is not None else bytes(BUCKETS)
+        owners.append(base64.b64encode(zlib.compress(owned)).decode())
+    return models.FarmTable(
+        module=plan.module,
+        seed=plan.seed,
+        owners=owners,
+        services=[
+            models.FarmTableService(
+                protocol=service.protocol,
+                ports=[[ports[0], ports[-1]] for ports in service.ports],
+                affinity=service.affinity,
+                share=share,
+            )
+            for share, one in enumerate(plan.shares)
+            for service in one.services
+        ],
+        nodes={
+            node: models.FarmTableNode(number=number, macs=traffic.macs_of(number))
+            for node, number in plan.numbers.items()
+        },
+    )
+
+
+def _refuse_unless_running(plan: Plan, traffic: FarmTraffic) -> None:
+    if not traffic.is_running:
         raise RefusedError(
             f"module {plan.module} is not up on node {plan.node}: ask a node where it is"
         )
-    view = module.traffic.views[share]
-    bucket = plan.bucket(service, address, client_port)
-    return _explained(module, view, share, service.affinity, bucket)
 
 
 def _explained(
-    module: "FarmModule", view: ViewChange, share: int, affinity: str, bucket: int
+    plan: Plan, view: ViewChange, share: int, affinity: str, bucket: int
 ) -> models.FarmOwner:
-    state, plan = view.state, module.plan
+    state = view.state
     number = state.table.owner[bucket] if state.view and state.table else NOBODY
     me, bit = state.settings.self_number, 1 << bucket
     holders = {**view.lingering, **state.holders}

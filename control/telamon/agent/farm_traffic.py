@@ -8,26 +8,20 @@ ends, and found again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from telamon.agent.farm_building import Plan
-from telamon.agent.farm_interface import FarmInterface, usual_attachments
+from telamon.agent.farm_interface import FarmInterface
 from telamon.agent.farm_sockets import connections
 from telamon.agent.farm_view import Outlets, ViewChange, boottime_ns
 from telamon.errors import TelamonError
 from telamon.farm import wire
-from telamon.farm.filter import Attachment
 from telamon.farm.image import found
 from telamon.farm.layout import Address, Counter, TableImage
 from telamon.farm.message import Message, Offer
+from telamon.farm.table import NOBODY
 from telamon.farm.view_state import Resumed
-from telamon.module.farm_config import FilterBackEnd
-
-_ATTACHMENTS = {
-    FilterBackEnd.XDP_NATIVE: (Attachment.NATIVE,),
-    FilterBackEnd.XDP_GENERIC: (Attachment.GENERIC,),
-}
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +33,9 @@ class Surroundings:
     tell: Callable[[str, bytes], None]
     """A payload to another node, at once."""
     note: Callable[[str], None]
+    fail: Callable[[str], None]
+    """A filter cannot be told any more: this node serves nothing until the module starts anew."""
+    defect: Callable[[Exception], None]
     interface_of: Callable[[int], Awaitable[FarmInterface]]
     """The shared interface that the virtual IP of that index belongs on."""
 
@@ -46,12 +43,12 @@ class Surroundings:
 class FarmTraffic:
     """Begun and left any number of times."""
 
-    def __init__(
-        self, plan: Plan, surroundings: Surroundings, defect: Callable[[Exception], None]
-    ) -> None:
+    def __init__(self, plan: Plan, surroundings: Surroundings) -> None:
         self._plan = plan
         self._around = surroundings
-        self._defect = defect
+        self._by_address: list[FarmInterface] = []
+        self._neighbours: dict[tuple[str, int], str] = {}  # what the interfaces were told
+        self._dispatcher = NOBODY
         self._interfaces: dict[FarmInterface, tuple[int, ...]] = {}  # with the tables there
         self.views: list[ViewChange] = []
         self._farewells: dict[int, bytes] = {}
@@ -74,10 +71,22 @@ class FarmTraffic:
         """What filters, by interface."""
         return [f"{interface.kind} on {interface.name}" for interface in self._interfaces]
 
+    def macs_of(self, number: int) -> list[str]:
+        """The MACs of a member's interfaces, as far as it told; this node's own too."""
+        if number == self._plan.settings.self_number:
+            return sorted({interface.mac for interface in self._interfaces if interface.mac})
+        return sorted({mac for (_, one), mac in self._neighbours.items() if one == number})
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why it is this back end, by interface."""
+        return {interface.name: interface.reason for interface in self._interfaces}
+
     async def adopt(self) -> bool:
         """Finds filters that run for this module; False unless all of them do."""
         grouped = await self._grouped()
-        claims = {interface: await interface.adopt(self._plan.module) for interface in grouped}
+        member = self._plan.settings.self_number
+        claims = {one: await one.adopt(self._plan.module, member) for one in grouped}
         complete = {one: claim.tables for one, claim in claims.items() if claim is not None}
         if len(complete) == len(grouped):
             self._interfaces = complete
@@ -86,18 +95,22 @@ class FarmTraffic:
     async def prepare(self) -> None:
         """Sets up filters and addresses; nothing is served yet."""
         plan = self._plan
-        back_end = plan.configured.back_end(plan.node)
         for interface, addresses in (await self._grouped()).items():
-            claim = await interface.claim(
-                plan.module,
-                len(plan.shares),
-                partial(plan.claim, addresses),
-                member=plan.settings.self_number,
-                attachments=_ATTACHMENTS.get(back_end) or usual_attachments(interface.name),
-            )
+            try:
+                claim = await interface.claim(
+                    plan.module,
+                    len(plan.shares),
+                    partial(plan.claim, addresses),
+                    member=plan.settings.self_number,
+                    wanted=plan.configured.back_end(plan.node),
+                )
+            except TelamonError:
+                if interface not in self._interfaces:
+                    await interface.release(plan.module)
+                raise
             self._interfaces[interface] = claim.tables
 
-    def begin(self, incarnation: int, offers: Mapping[int, Offer]) -> None:
+    async def begin(self, incarnation: int, offers: Mapping[int, Offer]) -> None:
         """Takes part from now on; `offers` by share."""
         assert not self.views, "a share has one view change"
         self._farewells.clear()
@@ -107,9 +120,10 @@ class FarmTraffic:
                     self._plan.settings,
                     self._plan.seed,
                     self._outlets(share),
+                    nodes=len(self._plan.numbers),
                     incarnation=incarnation,
                     offer=offer,
-                    resumed=self._resumed(share),
+                    resumed=await self._resumed(share),
                 )
             )
         self.is_measure_asked.set()
@@ -119,10 +133,10 @@ class FarmTraffic:
         for share, view in enumerate(self.views):
             view.offer(offers[share])
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Gives up everything and says goodbye."""
         for share, view in enumerate(self.views):
-            view.leave()
+            await view.leave()
             if view.goodbye is not None:
                 self._farewells[share] = self._packed(share, view.goodbye)
             for interface in self._interfaces:
@@ -134,6 +148,7 @@ class FarmTraffic:
         for interface in list(self._interfaces):
             await interface.release(self._plan.module)
             del self._interfaces[interface]
+        self._neighbours.clear()
 
     def close(self) -> None:
         """The agent ends: what runs goes on."""
@@ -158,9 +173,12 @@ class FarmTraffic:
             return
         self._strangers.discard(sender)
         number = self._plan.numbers.get(sender)
-        if parcel.share < len(self.views) and all(
-            message.sender == number for message in parcel.messages
+        if (
+            number is not None
+            and parcel.share < len(self.views)
+            and all(message.sender == number for message in parcel.messages)
         ):
+            self._meet(number, parcel.macs)
             self.views[parcel.share].receive(parcel.messages)
 
     async def measure(self) -> None:
@@ -190,31 +208,38 @@ class FarmTraffic:
         for view in self.views:
             view.bury(number)
 
-    def counters(self) -> dict[Counter, int]:
+    async def counters(self) -> dict[Counter, int]:
         """Packets by what became of them, over all interfaces."""
         total: dict[Counter, int] = {}
         for interface in self._interfaces:
-            for counter, packets in interface.counters().items():
+            for counter, packets in (await interface.counters()).items():
                 total[counter] = total.get(counter, 0) + packets
         return total
 
     async def _grouped(self) -> dict[FarmInterface, tuple[Address, ...]]:
         grouped: dict[FarmInterface, tuple[Address, ...]] = {}
+        self._by_address = []
         for index, address in enumerate(self._plan.addresses):
             interface = await self._around.interface_of(index)
+            self._by_address.append(interface)
             grouped[interface] = (*grouped.get(interface, ()), address)
         return grouped
 
-    def _resumed(self, share: int) -> Resumed | None:
+    async def _resumed(self, share: int) -> Resumed | None:
         """What the filters show already, where they show the same."""
-        images = [
-            (interface.shown(tables[share]), interface.lease_until_ns())
+        number = self._plan.settings.self_number
+        shown = [
+            found(await interface.shown(tables[share]), number, await interface.lease_until_ns())
             for interface, tables in self._interfaces.items()
         ]
-        image, lease_until_ns = images[0]
-        if any(other.buckets != image.buckets for other, _ in images[1:]):
+        if any(other.active != shown[0].active for other in shown[1:]):
             return None
-        return found(image, self._plan.settings.self_number, lease_until_ns)
+        # A filter that does not keep its epoch says 0: then the view is proposed anew.
+        return Resumed(
+            min(one.epoch for one in shown),
+            shown[0].active,
+            min(one.lease_until for one in shown),
+        )
 
     def _outlets(self, share: int) -> Outlets:
         title = f"{self._plan.shares[share].title}: " if len(self._plan.shares) > 1 else ""
@@ -224,16 +249,30 @@ class FarmTraffic:
             send=partial(self._send, share),
             measure=self.is_measure_asked.set,
             note=lambda text: self._around.note(f"{title}{text}"),
-            defect=self._defect,
+            fail=lambda error: self._around.fail(str(error)),
+            defect=self._around.defect,
         )
 
-    def _show(self, share: int, image: TableImage) -> None:
+    async def _show(self, share: int, image: TableImage) -> None:
+        """All shares have the dispatcher of the first, because an address has one."""
+        if share == 0 and image.dispatcher != self._dispatcher:
+            self._dispatcher = image.dispatcher
+            for view in self.views[1:]:
+                view.show_again()
+        image = replace(image, dispatcher=self._dispatcher)
         for interface, tables in self._interfaces.items():
-            interface.show(tables[share], image)
+            await interface.show(tables[share], image)
 
-    def _renew(self, share: int, until_ns: int) -> None:
+    async def _renew(self, share: int, until_ns: int) -> None:
         for interface in self._interfaces:
-            interface.renew((self._plan.module, share), until_ns)
+            await interface.renew((self._plan.module, share), until_ns)
+
+    def _meet(self, number: int, macs: tuple[str, ...]) -> None:
+        """Notes where another member is reached on the interface of each virtual address."""
+        for interface, mac in zip(self._by_address, macs, strict=False):
+            if self._neighbours.get((interface.name, number)) != mac:
+                self._neighbours[interface.name, number] = mac
+                interface.set_neighbour(number, mac)
 
     def _send(self, share: int, to: int | None, message: Message) -> None:
         content = self._packed(share, message)
@@ -242,7 +281,8 @@ class FarmTraffic:
             self._around.tell(node, content)
 
     def _packed(self, share: int, message: Message) -> bytes:
-        return wire.pack(self._plan.digest, share, [message])
+        macs = [interface.mac or "" for interface in self._by_address]
+        return wire.pack(self._plan.digest, share, [message], macs)
 
     def _refuse(self, sender: str, why: str) -> None:
         if sender not in self._strangers:

@@ -1,16 +1,22 @@
 """The view change of one share of a farm module, driven: what happens goes in, what it asks for is
 done in its order.
 
-Invariants: the machine is stepped on the loop, one event at a time, and its actions are done before
-the next one; the filter has switched before a message about it leaves, and the lease grows only
-after the heartbeat has left. Restarting the agent touches nothing before the machine says so.
+Invariants: one event at a time, and its actions are done before the next one; the filter has
+switched before a message about it leaves, and the lease grows only after the heartbeat has left.
+Restarting the agent touches nothing before the machine says so. A filter that cannot be switched
+ends the share: without its heartbeats the others take its buckets, when its lease is over.
+
+The loop goes on meanwhile: slow filters are awaited, and the tables of a large farm are computed in
+a thread. Messages that come in the meantime are taken together.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from telamon.errors import TelamonError
 from telamon.farm import view
 from telamon.farm.image import render
 from telamon.farm.layout import TableImage
@@ -37,6 +43,8 @@ from telamon.farm.view_state import (
 )
 
 SECOND_NS = 1_000_000_000
+LARGE_FARM_NODES = 16
+"""From so many on a table takes longer than the loop may wait (1 ms for every two nodes)."""
 
 
 def boottime_ns() -> int:
@@ -46,16 +54,30 @@ def boottime_ns() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Outlets:
-    """Where the actions go. Called on the loop; none may block."""
+    """Where the actions go. Called on the loop; none may block it."""
 
-    show: Callable[[TableImage], None]
-    renew: Callable[[int], None]
+    show: Callable[[TableImage], Awaitable[None]]
+    renew: Callable[[int], Awaitable[None]]
     """Until when the filter may own buckets."""
     send: Callable[[int | None, Message], None]
     """To one member, or with None to every node of the module."""
     measure: Callable[[], None]
     note: Callable[[str], None]
+    fail: Callable[[TelamonError], None]
+    """The filter cannot be told: the share has ended."""
     defect: Callable[[Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Buried:
+    """A silent node's host is dead."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ShowAgain:
+    """The image is the same here, but not what is made of it."""
 
 
 class ViewChange:
@@ -67,6 +89,7 @@ class ViewChange:
         seed: int,
         outlets: Outlets,
         *,
+        nodes: int,
         incarnation: int,
         offer: Offer,
         resumed: Resumed | None,
@@ -76,69 +99,110 @@ class ViewChange:
         self.lingering: dict[int, int] = {}
         self._departed: set[int] = set()
         self._seed = seed
+        self._is_large = nodes >= LARGE_FARM_NODES
         self._outlets = outlets
-        self._timer: asyncio.TimerHandle | None = None
-        self._schedule()
+        self._events: deque[Event | _Buried | _ShowAgain] = deque()
+        self._has_events = asyncio.Event()
+        self._offer = offer
+        self._task = asyncio.create_task(self._run())
 
     def receive(self, messages: tuple[Message, ...]) -> None:
         """Takes messages of other members."""
+        self._put(Received(messages))
+
+    def offer(self, offer: Offer) -> None:
+        """Says what this node offers from now on."""
+        if offer != self._offer:
+            self._offer = offer
+            self._put(Offered(offer))
+
+    def measured(self, sockets: int, began_at_ns: int) -> None:
+        """Takes the buckets in which this host has connections."""
+        self._put(Measured(sockets, began_at_ns))
+
+    def bury(self, number: int) -> None:
+        """A silent node's host is dead: it holds nothing any more."""
+        self._put(_Buried(number))
+
+    def show_again(self) -> None:
+        """What the filter shows depends on more than this share, and that has changed."""
+        self._put(_ShowAgain())
+
+    async def leave(self) -> None:
+        """Gives up everything and says goodbye."""
+        self._put(Leave())
+        await asyncio.wait([self._task])
+
+    def close(self) -> None:
+        """Lets go; the filter stays as it is."""
+        self._task.cancel()
+
+    def _put(self, event: Event | _Buried | _ShowAgain) -> None:
+        self._events.append(event)
+        self._has_events.set()
+
+    async def _run(self) -> None:
+        try:
+            while not self.state.has_left:
+                match await self._next():
+                    case _Buried(number):
+                        if self.lingering.pop(number, None) is not None:
+                            await self._show()
+                    case _ShowAgain():
+                        await self._show()
+                    case event:
+                        await self._step(event)
+        except TelamonError as error:
+            self._outlets.fail(error)
+        except Exception as error:  # noqa: BLE001 - a defect ends the agent, whoever called
+            self._outlets.defect(error)
+
+    async def _next(self) -> Event | _Buried | _ShowAgain:
+        if not self._events:
+            self._has_events.clear()
+            wait_s = max(view.deadline(self.state) - boottime_ns(), 0) / SECOND_NS
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._has_events.wait()
+            except TimeoutError:
+                return Tick()
+        event = self._events.popleft()
+        if isinstance(event, Received):
+            messages = list(event.messages)
+            while self._events and isinstance(following := self._events[0], Received):
+                self._events.popleft()
+                messages += following.messages
+            return Received(tuple(messages))
+        return event
+
+    async def _step(self, event: Event) -> None:
+        before = self.state
+        if isinstance(event, Received):
+            self._note_departures(event.messages)
+        if self._is_large:
+            self.state, actions = await asyncio.to_thread(view.step, before, event, boottime_ns())
+        else:
+            self.state, actions = view.step(before, event, boottime_ns())
+        lingering_before = self.lingering
+        self.lingering = lingering(lingering_before, before, self.state, self._departed)
+        if self.lingering != lingering_before and Switch() not in actions:
+            await self._show()
+        for action in actions:
+            await self._obey(action)
+
+    def _note_departures(self, messages: tuple[Message, ...]) -> None:
         for message in messages:
             if isinstance(message, Goodbye):
                 self._departed.add(message.sender)
             elif isinstance(message, Status):
                 self._departed.discard(message.sender)
-        self._step(Received(messages))
 
-    def offer(self, offer: Offer) -> None:
-        """Says what this node offers from now on."""
-        if offer != self.state.offer:
-            self._step(Offered(offer))
-
-    def measured(self, sockets: int, began_at_ns: int) -> None:
-        """Takes the buckets in which this host has connections."""
-        self._step(Measured(sockets, began_at_ns))
-
-    def bury(self, number: int) -> None:
-        """A silent node's host is dead: it holds nothing any more."""
-        if self.lingering.pop(number, None) is not None:
-            self._show()
-
-    def leave(self) -> None:
-        """Gives up everything and says goodbye."""
-        self._step(Leave())
-        self.close()
-
-    def close(self) -> None:
-        """Lets go; the filter stays as it is."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        self._step(Tick())
-
-    def _step(self, event: Event) -> None:
-        before = self.state
-        try:
-            self.state, actions = view.step(before, event, boottime_ns())
-            lingering_before, self.lingering = (
-                self.lingering,
-                lingering(self.lingering, before, self.state, self._departed),
-            )
-            if self.lingering != lingering_before and Switch() not in actions:
-                self._show()
-            for action in actions:
-                self._obey(action)
-        except Exception as error:  # noqa: BLE001 - a defect ends the agent, whoever called
-            self._outlets.defect(error)
-        self._schedule()
-
-    def _obey(self, action: Action) -> None:
+    async def _obey(self, action: Action) -> None:
         match action:
             case Note(text):
                 self._outlets.note(text)
             case Switch():
-                self._show()
+                await self._show()
             case Measure():
                 self._outlets.measure()
             case Send(to, message):
@@ -148,14 +212,12 @@ class ViewChange:
                     self.goodbye = message
                 self._outlets.send(None, message)
             case Renew(lease_until):
-                self._outlets.renew(lease_until)
+                await self._outlets.renew(lease_until)
 
-    def _show(self) -> None:
-        holders = {**self.lingering, **self.state.holders}
-        self._outlets.show(render(replace(self.state, holders=holders), self._seed))
-
-    def _schedule(self) -> None:
-        self.close()
-        if not self.state.has_left:
-            wait_s = max(view.deadline(self.state) - boottime_ns(), 0) / SECOND_NS
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
+    async def _show(self) -> None:
+        shown = replace(self.state, holders={**self.lingering, **self.state.holders})
+        if self._is_large:
+            image = await asyncio.to_thread(render, shown, self._seed)
+        else:
+            image = render(shown, self._seed)
+        await self._outlets.show(image)

@@ -1,16 +1,19 @@
 """Heartbeats on the wire: one UDP socket on every network of this node, one judgement of every
 peer.
 
-Invariants: nothing that arrives is believed before it is authenticated; a refused datagram is
-counted and logged, never answered. Sending to a network that is down is not an error: silence there
-is what the peers judge. What a peer's silence means for a module is the role machine's business.
+Invariants: nothing that arrives is believed before it is authenticated and understood as a whole:
+what is not understood is silence. A refused datagram is counted and told, never answered. Sending
+to a network that is down is not an error: silence there is what the peers judge. What a peer's
+silence means for a module is the role machine's business.
 """
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -44,11 +47,20 @@ class Listener(Protocol):
 
     def peer_reported(self, heartbeat: Heartbeat) -> None: ...
 
+    def misunderstood(self, heartbeat: Heartbeat) -> str:
+        """Why the payloads make no sense here; empty if they do."""
+        ...
+
+    def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
+        """Heartbeats were refused; told now and then, not for each."""
+        ...
+
 
 @dataclass(slots=True)
 class _Refusals:
-    """Counts every refusal, logs one of a kind in ten seconds."""
+    """Counts every refusal, logs and tells one of a kind in ten seconds."""
 
+    tell: Callable[[str, str, str], None]
     total: int = 0
     _since: Counter[str] = field(default_factory=Counter)
     _logged_s: dict[str, float] = field(default_factory=dict)
@@ -66,6 +78,7 @@ class _Refusals:
                 source,
                 kind,
             )
+            self.tell(network, source, kind)
             self._logged_s[key] = now_s
 
 
@@ -100,7 +113,7 @@ class Heartbeats:
         )
         self._transports: dict[str, asyncio.DatagramTransport] = {}
         self._soon: asyncio.Handle | None = None
-        self._refusals = _Refusals()
+        self._refusals = _Refusals(listener.heartbeat_refused)
 
     @property
     def refused_count(self) -> int:
@@ -123,13 +136,19 @@ class Heartbeats:
             transport.close()
 
     async def run(self) -> None:
-        """Sends and judges every interval until cancelled."""
+        """Sends every interval, judges then and when somebody's time is up, until cancelled."""
         due_s = time.monotonic()
         while True:
             self._tick()
-            self._send_all()
-            due_s = max(due_s + self._interval_s, time.monotonic())
-            await asyncio.sleep(due_s - time.monotonic())
+            if (now_s := time.monotonic()) >= due_s:
+                self._send_all()
+                due_s = max(due_s + self._interval_s, now_s)
+            await asyncio.sleep(min(due_s - time.monotonic(), self._loss_s()))
+
+    def _loss_s(self) -> float:
+        """Seconds until the first peer is lost if nothing arrives."""
+        loss_ms = membership.next_loss_ms(self._membership)
+        return math.inf if loss_ms is None else max(loss_ms - boottime_ms(), 0) / 1000
 
     def send_soon(self) -> None:
         """Sends to everybody as soon as the present callback ends, once however often asked."""
@@ -165,6 +184,9 @@ class Heartbeats:
             return
         if opened.network != network:
             self._refusals.add("sealed for another network", network, source)
+            return
+        if misunderstood := self._listener.misunderstood(opened):
+            self._refusals.add(misunderstood, network, source)
             return
         self._membership, changes = membership.hear(self._membership, opened, boottime_ms())
         self._act_on(changes)

@@ -17,13 +17,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from telamon.agent import models
 from telamon.agent.clock import boottime_ms
+from telamon.agent.health_answer import Judgement
+from telamon.agent.health_endpoint import HealthServer
 from telamon.agent.memory import Remembered
 from telamon.agent.mirror_operations import MirrorOperations, MirrorParts
 from telamon.agent.mirror_status import describe
 from telamon.agent.models import ActionKind, Severity
+from telamon.agent.module_checks import describe_checks, watch_module
 from telamon.cluster.heartbeat import Heartbeat
+from telamon.detect.check import Failed
+from telamon.detect.watch import Said
 from telamon.errors import RefusedError, TelamonError, TimedOutError
-from telamon.mirror import role
+from telamon.mirror import role, role_event
 from telamon.mirror.report import ModuleState, Readiness, Report
 from telamon.mirror.role_action import (
     Action,
@@ -38,6 +43,8 @@ from telamon.mirror.role_action import (
 )
 from telamon.mirror.role_event import (
     AgentStarted,
+    CheckFailed,
+    CheckRecovered,
     Command,
     CommandKind,
     Event,
@@ -48,6 +55,8 @@ from telamon.mirror.role_event import (
     Tick,
 )
 from telamon.mirror.role_state import RoleState, Settings
+from telamon.mirror.service import is_started, runs_application
+from telamon.module.check_config import CheckAction, When
 
 ADOPT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0
@@ -89,6 +98,10 @@ class MirrorModule:
         self._orders: dict[int, asyncio.Future[str]] = {}
         self._order_numbers = itertools.count(1)
         self._remembering: asyncio.Task[None] | None = None
+        name, events = self._parts.module, self._parts.events
+        self._checks = watch_module(name, self._parts.checks, self._check_said, events)
+        endpoint = self._parts.health
+        self._health = HealthServer(endpoint, self._judge, events) if endpoint else None
 
     async def run(self) -> None:
         """Finds what is there, then obeys the machine until cancelled."""
@@ -98,6 +111,9 @@ class MirrorModule:
                 group.create_task(self._parts.watch.run())
                 self._take_first(await self._find())
                 group.create_task(self._tick())
+                group.create_task(self._checks.run())
+                if self._health is not None:
+                    group.create_task(self._health.run())
                 await self._defect
         finally:
             for _, task in self._running.values():
@@ -163,22 +179,24 @@ class MirrorModule:
             return []
         return [REPORT.dump_json(role.report(self._state))]
 
-    def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
-        """A heartbeat brought the peer's report."""
-        if heartbeat.sender != self._settings.peer or not self._has_begun.is_set():
-            return
+    def misunderstood(self, payload: bytes) -> str:
+        """Why a report makes no sense here; empty if it does."""
         try:
-            report = REPORT.validate_json(payload)
+            REPORT.validate_json(payload)
         except ValidationError as error:
-            log.warning(
-                "module %s: the report of %s is not understood (%s); bring both nodes to the "
-                "same version of telamon",
-                self._parts.module,
-                heartbeat.sender,
-                str(error).splitlines()[0],
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(map(str, fault["loc"])) or "the whole"
+            return (
+                f"the report of module {self._parts.module} is malformed ({where}: "
+                f"{fault['msg']}): bring the nodes to the same version of telamon"
             )
-            return
-        self._take(PeerReport(heartbeat.boot_id, report, heartbeat.hears_receiver))
+        return ""
+
+    def peer_reported(self, heartbeat: Heartbeat, payload: bytes) -> None:
+        """A heartbeat brought the peer's report, which was understood before."""
+        if heartbeat.sender == self._settings.peer and self._has_begun.is_set():
+            report = REPORT.validate_json(payload)
+            self._take(PeerReport(heartbeat.boot_id, report, heartbeat.hears_receiver))
 
     def peer_lost(self, node: str, said_goodbye: bool) -> None:
         """A node is silent on every network, or its agent said goodbye."""
@@ -188,9 +206,11 @@ class MirrorModule:
     async def describe(self) -> models.ModuleNodeStatus:
         """What the API shows."""
         operations = [operation for operation, _ in self._running.values()]
-        return await describe(
+        shown = await describe(
             self._parts, self._state, self._view, self._operations.capture, operations
         )
+        health = self._health.describe() if self._health is not None else None
+        return shown.model_copy(update={"checks": describe_checks(self._checks), "health": health})
 
     async def _find(self) -> AgentStarted:
         parts = self._parts
@@ -238,10 +258,32 @@ class MirrorModule:
             self._state, actions = role.step(self._state, event, boottime_ms())
             for action in actions:
                 self._obey(action)
+            self._checks.look_while(
+                is_started=is_started(self._state),
+                application_runs=runs_application(self._state),
+            )
             self._has_changed.set()
         except Exception as error:  # noqa: BLE001 - any defect ends the agent, whoever called
             if not self._defect.done():
                 self._defect.set_exception(error)
+
+    def _check_said(self, said: Said) -> None:
+        if said.action is CheckAction.NONE:
+            return
+        if isinstance(said.verdict, Failed):
+            action = role_event.CheckAction(said.action)
+            self._take(CheckFailed(said.check, action, said.verdict.reason))
+        else:
+            self._take(CheckRecovered(said.check))
+
+    def _judge(self) -> Judgement:
+        """What load balancers are told."""
+        view = self._view
+        if not runs_application(self._state):
+            because = f": {view.reason}" if view.reason else ""
+            return Judgement(False, f"{view.state}{because}")
+        missing = self._checks.what_is_missing(*When)
+        return Judgement(not missing, missing or str(view.state))
 
     def _obey(self, action: Action) -> None:
         match action:

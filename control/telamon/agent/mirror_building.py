@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from telamon.agent.events import EventLog
+from telamon.agent.health_endpoint import endpoint_of
 from telamon.agent.memory import Memory
 from telamon.agent.mirror_operations import MirrorParts
 from telamon.agent.replicator_watch import ReplicatorWatch
@@ -12,10 +13,13 @@ from telamon.agent.virtual_ips import VirtualIps, Wanted
 from telamon.bpf.capture import Capture
 from telamon.cluster import credentials
 from telamon.cluster.config import Cluster
+from telamon.detect.module import StateOf
+from telamon.detect.planning import Place, plan_checks
 from telamon.mirror.role_event import Event
 from telamon.mirror.role_state import Isolation, Settings
 from telamon.module.mirror_config import MirrorModule as Configured
-from telamon.module.scripts import ScriptContext, Scripts
+from telamon.module.port import replication_port
+from telamon.module.scripts import ScriptContext, Scripts, environment
 from telamon.paths import Paths
 from telamon.replication.messages import Configuration, ReplicatedDirectory, TlsFiles
 from telamon.replication.process import ReplicatorProcess, find_program
@@ -45,12 +49,15 @@ def build_parts(  # noqa: PLR0917 - bound one after the other: the node's, then 
     node: str,
     paths: Paths,
     events: EventLog,
+    state_of: StateOf,
     sink: Callable[[Event], None],
 ) -> MirrorParts:
     """Everything of the module that operations touch; nothing is started."""
     name = configured.module
     state, run = paths.module_state(name), paths.module_run(name)
     directory = paths.module(name)
+    context = _script_context(configured, node, directory)
+    own = _addresses(cluster, node)
     process = ReplicatorProcess(name, run, state / "replicator.log", find_program())
     return MirrorParts(
         module=name,
@@ -59,10 +66,21 @@ def build_parts(  # noqa: PLR0917 - bound one after the other: the node's, then 
         stop_script=directory / configured.application.stop,
         watch=ReplicatorWatch(name, process, events, sink),
         configuration=lambda capture: _configuration(configured, cluster, node, paths, capture),
-        scripts=Scripts(_script_context(configured, node, directory), state / "scripts"),
+        scripts=Scripts(context, state / "scripts"),
         virtual_ips=VirtualIps(name, _wanted(configured, cluster, node), events),
         memory=Memory(name, state, run),
+        replication_port=replication_port(configured, cluster),
         events=events,
+        checks=plan_checks(
+            configured,
+            Place(
+                directory=directory,
+                environment=environment(context, action="check", role="", is_forced=False),
+                own_addresses=own,
+                state_of=state_of,
+            ),
+        ),
+        health=endpoint_of(configured, own),
     )
 
 
@@ -95,7 +113,7 @@ def _configuration(
     configured: Configured, cluster: Cluster, node: str, paths: Paths, capture: Capture
 ) -> Configuration:
     replicate = configured.replicate
-    port = replicate.port or cluster.ports.replication
+    port = replication_port(configured, cluster)
     peer = configured.peer_of(node)
     own, its = _addresses(cluster, node), _addresses(cluster, peer)
     networks = [

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telamon.agent.events import EventLog
+from telamon.agent.health_endpoint import Endpoint
 from telamon.agent.memory import Memory
 from telamon.agent.models import Severity
 from telamon.agent.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps
 from telamon.bpf.capture import Capture, CaptureSet
+from telamon.detect.watch import Planned
 from telamon.errors import TelamonError, TimedOutError, UnreachableError
 from telamon.mirror.role_action import (
     AddAddresses,
@@ -58,7 +60,10 @@ class MirrorParts:
     scripts: Scripts
     virtual_ips: VirtualIps
     memory: Memory
+    replication_port: int
     events: EventLog
+    checks: tuple[Planned, ...] = ()
+    health: Endpoint | None = None
 
 
 class MirrorOperations:

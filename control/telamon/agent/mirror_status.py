@@ -65,6 +65,7 @@ async def describe(
         generation=lineage.generation if lineage else None,
         peer_generation=lineage.peer_generation if lineage else None,
         virtual_ips=await parts.virtual_ips.describe(),
+        replication_port=parts.replication_port,
         replicator_pid=parts.watch.process.running_pid(),
         last_script=str(latest) if latest else None,
     )

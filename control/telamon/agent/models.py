@@ -121,6 +121,30 @@ class Directory(ApiModel):
     mode: str
 
 
+class CheckStatus(ApiModel):
+    """One check of a module on one node."""
+
+    name: str
+    detector: str
+    action: str = Field(description="what its failure asks for")
+    state: str = Field(
+        description="idle (does not look now), starting (was not good yet), up or down"
+    )
+    since: datetime
+    failures: int = Field(description="bad looks in a row that count")
+    last_error: str | None = Field(description="what the last look said that was not good")
+    last_error_at: datetime | None
+
+
+class HealthStatus(ApiModel):
+    """What the health endpoint of a module tells load balancers on one node."""
+
+    ready: bool
+    reason: str
+    listens_on: list[str] = Field(description="empty while it cannot listen")
+    fault: str = Field(description="why it cannot listen, and the cure")
+
+
 class FarmShare(ApiModel):
     """Services of a farm that are shared out together, as one node sees them."""
 
@@ -137,13 +161,44 @@ class FarmShare(ApiModel):
 class FarmStatus(ApiModel):
     """A farm module on one node."""
 
-    filters: list[str]
+    filters: list[str] = Field(description="back end and interface: `xdp-generic on eth0`")
+    filter_reasons: dict[str, str] = Field(
+        description="interface -> why it has this back end and no better one"
+    )
     drained: bool
     connections: int
     shares: list[FarmShare]
     packets: dict[str, int] = Field(
         description="what became of packets, by reason; zeroes left out"
     )
+
+
+class FarmTableService(ApiModel):
+    """Traffic that is shared out, and by which of the tables."""
+
+    protocol: str
+    ports: list[list[int]] = Field(description="first and last port of each range")
+    affinity: str
+    share: int = Field(description="index into `owners`")
+
+
+class FarmTableNode(ApiModel):
+    """How a node is named in the tables and on the wire."""
+
+    number: int
+    macs: list[str]
+
+
+class FarmTable(ApiModel):
+    """Who gets which client, in full: for predictions where no agent is (telamon farm trace)."""
+
+    module: str
+    seed: int = Field(description="of the client's hash")
+    owners: list[str] = Field(
+        description="for each share the node numbers of all buckets, one byte each, zlib, base64"
+    )
+    services: list[FarmTableService]
+    nodes: dict[str, FarmTableNode]
 
 
 class FarmOwner(ApiModel):
@@ -188,8 +243,11 @@ class ModuleNodeStatus(ApiModel):
     capture: str | None = Field(default=None, description="tp_btf, fexit or relay")
     capture_reason: str | None = None
     counters: dict[str, int] = {}
+    replication_port: int | None = Field(default=None, description="TCP, on both nodes")
     replicator_pid: int | None = None
     last_script: str | None = Field(default=None, description="output file of the latest script")
+    checks: list[CheckStatus] = []
+    health: HealthStatus | None = Field(default=None, description="null without `health:`")
     farm: FarmStatus | None = Field(default=None, description="of a farm module only")
 
 

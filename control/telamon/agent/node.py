@@ -11,7 +11,7 @@ import functools
 import importlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from telamon.agent import models
@@ -27,7 +27,8 @@ from telamon.cluster.credentials import read_identity, read_secret
 from telamon.cluster.heartbeat import Heartbeat, Keys
 from telamon.cluster.loading import load_cluster
 from telamon.cluster.membership import Standing
-from telamon.errors import InvalidError, NotFoundError, RefusedError
+from telamon.detect.module import Seen
+from telamon.errors import InvalidError, NotFoundError, RefusedError, UnreachableError
 from telamon.module.config import AnyModule
 from telamon.module.farm_config import FarmModule as ConfiguredFarm
 from telamon.module.loading import Loaded
@@ -39,6 +40,13 @@ from telamon.replication import mounts
 if TYPE_CHECKING:
     from telamon.agent.farm import FarmModule
     from telamon.agent.farm_node import FarmNode
+
+
+REFUSALS_TOLD_LIMIT = 100
+
+
+async def _nobody_asks(node: str) -> models.Status:
+    raise UnreachableError(f"node {node} is not asked yet: this agent has just started")
 
 
 class Node:
@@ -75,6 +83,8 @@ class Node:
         self._installed: dict[str, Loaded] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
+        self._refused_told: set[tuple[str, str]] = set()
+        self.ask_node: Callable[[str], Awaitable[models.Status]] = _nobody_asks
         keys = Keys(self.cluster.id, read_secret(paths.configuration))
         self.heartbeats = Heartbeats(self.cluster, self.name, keys, self._boot_id, self)
 
@@ -120,6 +130,26 @@ class Node:
         for module in self._modules.values():
             module.peer_lost(node, said_goodbye)
 
+    def misunderstood(self, heartbeat: Heartbeat) -> str:
+        """Why the payloads make no sense to the modules they are for; empty if they do."""
+        for name, payload in heartbeat.payloads:
+            module = self._modules.get(name)
+            if isinstance(module, MirrorModule) and (reason := module.misunderstood(payload)):
+                return reason
+        return ""
+
+    def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
+        """Tells an operator why a node of the cluster is not heard, each reason once; what
+        strangers send is only in the log."""
+        members = {str(at) for node in self.cluster.nodes for at in node.addresses.values()}
+        is_told = (source, reason) in self._refused_told
+        if source in members and not is_told and len(self._refused_told) < REFUSALS_TOLD_LIMIT:
+            self._refused_told.add((source, reason))
+            self.events.append(
+                f"heartbeats from {source} on network {network} are refused: {reason}",
+                severity=Severity.WARNING,
+            )
+
     def peer_reported(self, heartbeat: Heartbeat) -> None:
         for name, payload in heartbeat.payloads:
             if (module := self._modules.get(name)) is not None:
@@ -143,10 +173,17 @@ class Node:
         self, module: str, protocol: str, client: str, client_port: int, port: int | None
     ) -> models.FarmOwner:
         """Who gets a client of a farm module."""
+        return self._farm(module).owner(protocol, client, client_port, port)
+
+    def farm_table(self, module: str) -> models.FarmTable:
+        """The tables of a farm module that are in force here."""
+        return self._farm(module).table()
+
+    def _farm(self, module: str) -> "FarmModule":
         running = self._module(module)
         if isinstance(running, MirrorModule):
             raise RefusedError(f"module {module} is a mirror: its primary gets every client")
-        return running.owner(protocol, client, client_port, port)
+        return running
 
     async def install(self, archive: bytes) -> str:
         """Installs a module, or a new version of a stopped one; returns its name."""
@@ -188,6 +225,19 @@ class Node:
             if configured is not None:
                 self.events.append("removed", module=name)
             self._installed.pop(name, None)
+
+    async def state_of(self, module: str, node: str | None) -> Seen:
+        """How a module stands on a node, for the checks of others."""
+        here: models.ModuleNodeStatus | None = None
+        if node is None or node == self.name:
+            if module in self._installed:
+                here = await self._describe(module, self._installed[module])
+        else:
+            shown = (await self.ask_node(node)).modules.get(module)
+            here = shown.nodes.get(node) if shown is not None else None
+        if here is None:
+            raise NotFoundError(f"module {module} is not installed on node {node or self.name}")
+        return Seen(here.state or "unknown", bool(here.ready), here.reason)
 
     async def stop_all(self) -> None:
         """Stops every module in order, for a shutdown; the next boot starts what was started."""
@@ -252,7 +302,9 @@ class Node:
     async def _begin_farm(self, name: str, configured: ConfiguredFarm) -> None:
         if self._farms is None:
             farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
-            self._farms = farm_node.FarmNode(self)
+            self._farms = farm_node.FarmNode(
+                self.name, self.cluster, self.paths, self.events, self.heartbeats.tell
+            )
         try:
             self._begin(name, self._farms.make(configured))
         except InvalidError as error:
@@ -264,7 +316,13 @@ class Node:
         return MirrorModule(
             settings_of(configured, self.cluster, self.name),
             functools.partial(
-                build_parts, configured, self.cluster, self.name, self.paths, self.events
+                build_parts,
+                configured,
+                self.cluster,
+                self.name,
+                self.paths,
+                self.events,
+                self.state_of,
             ),
             boot_id=self._boot_id,
             tick_s=self.cluster.heartbeat.interval.seconds,

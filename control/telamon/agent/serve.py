@@ -17,6 +17,7 @@ async def serve(node: Node, version: str) -> AsyncIterator[None]:
     """Answers operators and other nodes until the caller is done."""
     peers = Peers(node.cluster, node.name, node.paths.configuration)
     service = ClusterService(node, peers)
+    node.ask_node = service.status_of
     own = node.cluster.node(node.name)
     assert own is not None, "Node has found itself in cluster.yaml"
     try:

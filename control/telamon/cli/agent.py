@@ -19,6 +19,7 @@ from telamon.agent.models import (
     ClusterDescription,
     Event,
     FarmOwner,
+    FarmTable,
     Fault,
     Results,
     Status,
@@ -82,6 +83,11 @@ class Agent:
             query["port"] = port
         path = f"/v1/modules/{quote(module, safe='')}/owner?{urlencode(query)}"
         return self._parse(FarmOwner, self._ask("GET", path))
+
+    def farm_table(self, module: str) -> FarmTable:
+        """The tables of a farm in force on this node."""
+        path = f"/v1/modules/{quote(module, safe='')}/table"
+        return self._parse(FarmTable, self._ask("GET", path))
 
     def install(self, archive: bytes, nodes: list[str]) -> Results:
         """Installs a module."""

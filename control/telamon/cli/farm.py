@@ -1,7 +1,6 @@
 """`telamon farm`: who serves whom, and taking a node out of a farm without breaking anyone."""
 
 import asyncio
-from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
 from telamon.cli.agent import Agent
 from telamon.cli.exits import HELP
+from telamon.cli.farm_trace import trace
 from telamon.cli.options import Json, agent_of, complete_module, complete_node, paths_of
 from telamon.cli.output import finish, show
 from telamon.cli.waiting import wait_until_done
@@ -24,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     epilog=HELP,
 )
+
+app.command()(trace)
 
 Module = Annotated[
     str | None,
@@ -75,6 +77,14 @@ def owner(
     show(as_json, found.model_dump(mode="json"), draw)
 
 
+@app.command("table")
+def export_table(context: typer.Context, module: Module = None) -> None:
+    """Write the tables in force on this node as JSON, for `telamon farm trace --table`."""
+    agent = agent_of(context)
+    found = agent.farm_table(_farm(agent, module).name)
+    show(True, found.model_dump(mode="json"), lambda out: None)
+
+
 @app.command()
 def drain(
     context: typer.Context,
@@ -115,29 +125,18 @@ def detach(
 
     For a host whose agent is gone for good; applications go on without their clients.
     """
-    from telamon.farm import filter as xdp  # noqa: PLC0415 - slow to import, used only here
-    from telamon.farm import footprint  # noqa: PLC0415
-    from telamon.net.addresses import interface_named, remove_address  # noqa: PLC0415
+    from telamon.farm.recovery import free_host  # noqa: PLC0415 - slow to import, used only here
 
     paths = paths_of(context)
     if not force:
         _refuse_under_an_agent(agent_of(context))
-
-    async def remove_addresses(made: footprint.Footprint) -> None:
-        loopback = await interface_named("lo")
-        for address in made.addresses():
-            await remove_address(loopback, ip_interface(address))
-
-    pinned = {path.name.replace(":", ".") for path in xdp.PINS.glob("*")}
-    freed = sorted(pinned | set(footprint.interfaces(paths.run)))
-    for interface in freed:
-        made = footprint.load(paths.run, interface)
-        asyncio.run(remove_addresses(made))
-        xdp.detach(interface)
-        footprint.restore(interface, made.saved)
-        footprint.save(paths.run, interface, footprint.Footprint())
-    shown = ", ".join(freed) or "no interface had a farm's filter"
-    show(as_json, {"interfaces": freed}, lambda out: out.print(f"freed: {shown}", markup=False))
+    freed = asyncio.run(free_host(paths.run))
+    complaints = [complaint for one in freed for complaint in one.complaints]
+    if complaints:
+        raise RefusedError("; ".join(complaints))
+    names = [one.interface for one in freed]
+    shown = ", ".join(names) or "no interface had a farm's filter"
+    show(as_json, {"interfaces": names}, lambda out: out.print(f"freed: {shown}", markup=False))
 
 
 def _refuse_under_an_agent(agent: Agent) -> None:

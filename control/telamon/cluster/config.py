@@ -17,6 +17,7 @@ from telamon.configuration.model import Parsed, Section
 from telamon.configuration.quantity import Duration, DurationField
 
 MAXIMUM_NODES = 250
+REPLICATION_PORTS = 500
 LOSS_INTERVALS = 3
 """So many heartbeats in a row must be missing at least before a node is taken for lost."""
 
@@ -74,7 +75,8 @@ class Ports(Section):
     heartbeat: Port = 7420
     """UDP."""
     replication: Port = 7430
-    """TCP, of a mirror module that sets no port of its own."""
+    """TCP, the first of `REPLICATION_PORTS`: a mirror module that sets no port of its own gets one
+    of them by its name (telamon.module.port)."""
     api: Port = 7440
     """TCP, between agents: an order may be given on any node."""
 

@@ -9,6 +9,9 @@ datagram meant for another node, another cluster or an earlier life does not ope
 
 Invariant: `open_heartbeat` gives a whole `Heartbeat` or one `Refusal`; no input makes it raise, and
 nothing is believed before it is authenticated. Replays are for membership, which sees the order.
+
+The version counts changes of the datagram and of the reports it carries: nodes of different
+versions do not hear each other, and say why.
 """
 
 import struct
@@ -22,7 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MAGIC = b"TLMH"
-VERSION = 1
+VERSION = 2
 MAXIMUM_DATAGRAM_BYTES = 60_000
 MAXIMUM_SEQUENCE = (1 << 64) - 1
 

@@ -215,6 +215,16 @@ def tick(membership: Membership, now_ms: int) -> tuple[Membership, tuple[Change,
     return membership, tuple(changes)
 
 
+def next_loss_ms(membership: Membership) -> int | None:
+    """When the first peer is lost if nothing more arrives; None if none can be."""
+    latest_ms = [
+        max((ms for _, ms in peer.last_heard_ms), default=membership.started_ms)
+        for peer in membership.peers.values()
+        if peer.standing is not Standing.LOST
+    ]
+    return min(latest_ms) + membership.times.lost_after_ms if latest_ms else None
+
+
 def _look(membership: Membership, now_ms: int) -> Membership:
     """Add the time in which this node did not look to everybody's account."""
     assert now_ms >= membership.looked_ms, "the clock of membership never goes back"

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from telamon.errors import NetworkError
 from telamon.farm.hash import Affinity
 from telamon.farm.layout import Address, AddressRule, Mode, Other, Service
+from telamon.net.hearing import asked_at
 
 _SYSCTL = Path("/proc/sys")
 # What the stack must not do with addresses on lo: answer for them, or ask in their name.
@@ -36,6 +38,8 @@ class Footprint:
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
     saved: Mapping[str, int] = field(default_factory=dict)  # kernel setting -> its former value
+    back_end: str = ""  # what filters, as module.yaml names it; empty: nothing yet
+    reason: str = ""  # why it is this one
 
     def addresses(self) -> dict[Address, AddressRule]:
         """The virtual addresses of all modules."""
@@ -60,6 +64,15 @@ class Footprint:
         return replace(self, claims=others)
 
 
+def heard_macs(footprint: Footprint) -> set[str]:
+    """The Ethernet addresses that the interface must hear for its claims: the virtual MACs in flood
+    mode, and where IPv6 asks for the addresses.
+    """
+    rules = footprint.addresses()
+    heard = {rule.virtual_mac.hex(":") for rule in rules.values() if rule.mode is Mode.FLOOD}
+    return heard | {asked_at(address) for address in rules if address.version == 6}
+
+
 def path_of(run: Path, interface: str) -> Path:
     """Where the record of an interface lies."""
     return run / "farm" / f"{interface}.json"
@@ -74,9 +87,12 @@ def load(run: Path, interface: str) -> Footprint:
     """The record; an empty one where there is none."""
     path = path_of(run, interface)
     try:
-        stored = json.loads(path.read_text())
+        record = json.loads(path.read_text())
         return Footprint(
-            {name: _claim(claim) for name, claim in stored["claims"].items()}, stored["saved"]
+            {name: claim_of(claim) for name, claim in record["claims"].items()},
+            record["saved"],
+            record["back_end"],
+            record["reason"],
         )
     except FileNotFoundError:
         return Footprint()
@@ -95,8 +111,10 @@ def save(run: Path, interface: str, footprint: Footprint) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "claims": {name: _stored(claim) for name, claim in footprint.claims.items()},
+        "claims": {name: stored(claim) for name, claim in footprint.claims.items()},
         "saved": dict(footprint.saved),
+        "back_end": footprint.back_end,
+        "reason": footprint.reason,
     }
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(record))
@@ -145,7 +163,8 @@ def _refusal(interface: str, name: str, error: OSError) -> NetworkError:
     )
 
 
-def _stored(claim: Claim) -> dict[str, object]:
+def stored(claim: Claim) -> dict[str, Any]:
+    """A claim as JSON can carry it."""
     return {
         "tables": list(claim.tables),
         "addresses": {
@@ -159,7 +178,8 @@ def _stored(claim: Claim) -> dict[str, object]:
     }
 
 
-def _claim(stored: dict[str, dict[str, list[object]]]) -> Claim:
+def claim_of(stored: dict[str, Any]) -> Claim:
+    """The reverse of `stored`; KeyError, TypeError or ValueError for what is no claim."""
     return Claim(
         tables=tuple(map(_number, stored["tables"])),
         addresses={

@@ -1,8 +1,8 @@
 """The farm filter on one interface by nftables, for nodes without XDP.
 
-The same face as `telamon.farm.filter.Filter`, the same hash, so a farm may mix them. The rules live
-without their agent: a restarted one adopts the sets, and the lease ends by itself. What the rules
-do, and what they cannot: `telamon.farm.nft_rules`.
+The face is `telamon.farm.face.RunningFilter`, the hash that of the XDP filter, so a farm may mix
+them. The rules live without their agent: a restarted one adopts the sets, and the lease ends by
+itself. What the rules do, and what they cannot: `telamon.farm.nft_rules`.
 
 Acts in the network namespace of the calling thread.
 """
@@ -32,8 +32,6 @@ _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
 class NftFilter:
     """The rules of one interface, open for configuration. Made by `attach` or `adopt`."""
-
-    attachment = "nft"
 
     def __init__(self, interface: str, nftables: Nftables) -> None:
         self._interface = interface
@@ -159,7 +157,12 @@ def attach(interface: str) -> NftFilter:
             " that exists in cluster.yaml"
         ) from error
     nftables = Nftables()
-    nftables.run(nft_rules.ruleset(interface, {}, (), {}), f"filter on {interface}")
+    try:
+        nftables.run(nft_rules.trial(interface), f"filter on {interface}", is_trial=True)
+        nftables.run(nft_rules.ruleset(interface, {}, (), {}), f"filter on {interface}")
+    except NetworkError:
+        nftables.close()
+        raise
     _log.info("farm filter on %s: nft", interface)
     return NftFilter(interface, nftables)
 

@@ -6,6 +6,7 @@ context belongs to the network namespace of the thread that made it.
 
 import ctypes
 import functools
+import threading
 from typing import Any, Self
 
 from telamon.errors import NetworkError
@@ -18,6 +19,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nft_ctx_buffer_error": (ctypes.c_int, (ctypes.c_void_p,)),
     "nft_ctx_get_output_buffer": (ctypes.c_char_p, (ctypes.c_void_p,)),
     "nft_ctx_get_error_buffer": (ctypes.c_char_p, (ctypes.c_void_p,)),
+    "nft_ctx_set_dry_run": (None, (ctypes.c_void_p, ctypes.c_bool)),
     "nft_ctx_output_set_flags": (None, (ctypes.c_void_p, ctypes.c_uint)),
     "nft_run_cmd_from_buffer": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_char_p)),
 }
@@ -38,25 +40,34 @@ def _library() -> ctypes.CDLL:
 
 
 class Nftables:
-    """A context of libnftables. Close it, or use it in `with`."""
+    """A context of libnftables, for one thread at a time: others wait. Close it, or use it in
+    `with`.
+    """
 
     def __init__(self) -> None:
         library = _library()
+        self._alone = threading.Lock()
         self._context: int | None = library.nft_ctx_new(0)
         if not self._context:
             raise NetworkError("nftables cannot be used: no context; is there memory left?")
         library.nft_ctx_buffer_output(self._context)
         library.nft_ctx_buffer_error(self._context)
 
-    def run(self, commands: str, attempt: str, *, as_json: bool = False) -> str:
-        """Run commands, all or none, and return what they print. `attempt` is for the error."""
-        assert self._context, "the context is open"
+    def run(
+        self, commands: str, attempt: str, *, as_json: bool = False, is_trial: bool = False
+    ) -> str:
+        """Run commands, all or none, and return what they print; as a trial, let the kernel check
+        them and do nothing. `attempt` is for the error.
+        """
         library = _library()
-        library.nft_ctx_output_set_flags(self._context, _JSON if as_json else 0)
-        status = library.nft_run_cmd_from_buffer(self._context, commands.encode())
-        # Reading a buffer empties it: both are read each time.
-        output: bytes = library.nft_ctx_get_output_buffer(self._context)
-        refusal: bytes = library.nft_ctx_get_error_buffer(self._context)
+        with self._alone:
+            assert self._context, "the context is open"
+            library.nft_ctx_output_set_flags(self._context, _JSON if as_json else 0)
+            library.nft_ctx_set_dry_run(self._context, is_trial)
+            status = library.nft_run_cmd_from_buffer(self._context, commands.encode())
+            # Reading a buffer empties it: both are read each time.
+            output: bytes = library.nft_ctx_get_output_buffer(self._context)
+            refusal: bytes = library.nft_ctx_get_error_buffer(self._context)
         if status:
             lines = refusal.decode(errors="replace").splitlines() or ["no reason given"]
             raise NetworkError(
@@ -67,9 +78,10 @@ class Nftables:
 
     def close(self) -> None:
         """Free the context; what it configured stays."""
-        if self._context:
-            _library().nft_ctx_free(self._context)
-            self._context = None
+        with self._alone:
+            if self._context:
+                _library().nft_ctx_free(self._context)
+                self._context = None
 
     def __enter__(self) -> Self:
         return self

@@ -17,13 +17,14 @@ Limits against XDP: no dispatch mode; a datagram in fragments reaches a new flow
 by client; strangers to a settled owner are refused by the rules, not by the stack.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 
 import numpy as np
 
 from telamon.farm.hash import BUCKETS, Affinity
-from telamon.farm.layout import Address, AddressRule, Counter, Other, Service, TableImage
+from telamon.farm.layout import Address, AddressRule, Counter, Mode, Other, Service, TableImage
 
 # More buckets in grace than this are not listed: all of them are treated with care.
 GRACE_LISTED = 4096
@@ -62,6 +63,22 @@ def ingress_table(interface: str) -> str:
 def host_table(interface: str) -> str:
     """The table behind connection tracking."""
     return _TABLES.format(family="inet", interface=interface)
+
+
+def interfaces_in(listing: str) -> list[str]:
+    """The interfaces of whose tables `nft list tables` tells."""
+    found = re.findall(r"^table (?:netdev|inet) telamon_farm_(\S+)$", listing, re.MULTILINE)
+    return sorted(set(found))
+
+
+def trial(interface: str) -> str:
+    """Rules with everything that the filter needs, for a trial that changes nothing: hooks, named
+    sets, the hash, connection tracking.
+    """
+    address = IPv4Address("192.0.2.1")
+    rule = AddressRule(0, Mode.FLOOD, Other.OWNER, bytes(6))
+    service = Service(address, _TCP, 80, 0, Affinity.CONNECTION, Mode.FLOOD)
+    return ruleset(interface, {address: rule}, [service], {0: 1})
 
 
 def removal(interface: str) -> str:

@@ -40,6 +40,7 @@ class Parcel:
     configuration: str  # digest of what all nodes must have in common
     share: int
     messages: tuple[Message, ...]
+    macs: tuple[str, ...]  # of the sender's interfaces, by virtual IP
 
 
 def _buckets_out(buckets: int) -> str:
@@ -120,16 +121,19 @@ class _ParcelForm(_Form):
     configuration: str
     share: int = Field(ge=0)
     messages: list[_AnyForm]
+    macs: list[Annotated[str, Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")]]
 
 
 _PARCEL: TypeAdapter[_ParcelForm] = TypeAdapter(_ParcelForm)
 
 
-def pack(configuration: str, share: int, messages: Iterable[Message]) -> bytes:
+def pack(configuration: str, share: int, messages: Iterable[Message], macs: Iterable[str]) -> bytes:
     """The bytes of messages of one share."""
     forms = [_form(message) for message in messages]
     return _PARCEL.dump_json(
-        _ParcelForm.model_construct(configuration=configuration, share=share, messages=forms)
+        _ParcelForm.model_construct(
+            configuration=configuration, share=share, messages=forms, macs=list(macs)
+        )
     )
 
 
@@ -140,7 +144,7 @@ def unpack(content: bytes) -> Parcel:
         messages = tuple(_message(form) for form in parcel.messages)
     except (ValidationError, ValueError) as error:
         raise WireError(str(error).splitlines()[0]) from error
-    return Parcel(parcel.configuration, parcel.share, messages)
+    return Parcel(parcel.configuration, parcel.share, messages, tuple(parcel.macs))
 
 
 def _form(message: Message) -> _StatusForm | _ProposalForm | _CommitForm | _GoodbyeForm:

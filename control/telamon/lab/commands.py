@@ -158,6 +158,17 @@ def demo(name: Name = "demo") -> None:
     raise typer.Exit(0 if tell(name, Console()) else 1)
 
 
+@app.command("demo-farm")
+def demo_farm(
+    name: Name = "demo-farm",
+    work: Annotated[float, typer.Option(min=0.1, help="Seconds between two changes.")] = 4.0,
+) -> None:
+    """A farm loses, regains and drains nodes. Exit status 0 only if no other connection broke."""
+    from telamon.lab.demo.farm_story import tell  # noqa: PLC0415 -- its libraries are the demo's
+
+    raise typer.Exit(0 if tell(name, work, Console()) else 1)
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text()

@@ -66,6 +66,7 @@ def main() -> None:
     store, attachment = Path(sys.argv[1]), sys.argv[2]
     kernel.unshare(kernel.Namespace.MNT | kernel.Namespace.NET | kernel.Namespace.PID)
     kernel.mount("none", "/", flags=kernel.Mount.RECURSIVE | kernel.Mount.PRIVATE)
+    kernel.take_root_along(store)
     kernel.mount("telamon-lab", store, "tmpfs", options="mode=0700")
     if os.fork() > 0:
         os._exit(0)

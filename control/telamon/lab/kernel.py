@@ -39,6 +39,7 @@ class Mount(IntFlag):
     NODEV = 0x4
     BIND = 0x1000
     RECURSIVE = 0x4000
+    MOVE = 0x2000
     PRIVATE = 0x40000
 
 
@@ -91,6 +92,24 @@ def pivot_root(new_root: Path, old_root: Path) -> None:
     number = _PIVOT_ROOT[platform.machine()]
     result = _LIBC.syscall(number, os.fsencode(new_root), os.fsencode(old_root))
     _check(result, "pivot_root", str(new_root))
+
+
+def take_root_along(spare: Path) -> None:
+    """Makes the tree that this process sees at `/` the root of its mount namespace, which must be
+    its own and private. `spare` is an empty directory.
+
+    Whoever joins a mount namespace starts at its root, which for the children of a chroot is that
+    of the machine. pivot_root(2) refuses in a chroot, so the tree is moved over that root instead.
+    """
+    bind("/", spare)
+    tree = os.open(spare, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        enter(os.getpid(), Namespace.MNT)
+        os.fchdir(tree)
+        mount(".", "/", flags=Mount.MOVE)
+        os.chroot(".")
+    finally:
+        os.close(tree)
 
 
 def die_with_parent(signal_number: int) -> None:

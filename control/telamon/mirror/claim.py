@@ -161,18 +161,13 @@ def _beside_a_standby(state: RoleState, heard: Report) -> Judgement:
 
 def _lineage_refusal(state: RoleState, heard: Report) -> str:
     """Why this node's data is not fit beside that of the peer; empty if it is."""
-    module, peer, ours, theirs = (
-        state.settings.module,
-        state.settings.peer,
-        state.lineage,
-        heard.lineage,
-    )
+    module, ours, theirs = state.settings.module, state.lineage, heard.lineage
     assert ours is not None
     if theirs is None:
         if state.is_current or (ours.may_start_alone and not state.has_diverged):
             return ""
         if heard.state is not ModuleState.STOP:
-            return f"waits for the data state of {peer}"
+            return f"waits for the data state of {state.settings.peer}"
         return _no_proof(state, "is stopped")
     comparison = compare(ours, theirs)
     if not ours.holds_data and not theirs.holds_data:
@@ -180,27 +175,53 @@ def _lineage_refusal(state: RoleState, heard: Report) -> str:
             "neither node holds data yet: run "
             f"`telamon module prim {module}` on the node with the good data"
         )
+    if stranded := _stranded(state, ours, theirs, comparison.source):
+        return stranded
     if comparison.source is Source.OURS or comparison.relation is Relation.IN_STEP:
         return ""
     if ours.generation == theirs.generation and _equal_is_enough(state, ours):
         return ""
-    force = "" if ours.data_state is DataState.UP_TO_DATE else " --force"
-    prim = f"`telamon module prim {module}"
-    choose = f"choose the side to keep with {prim}` on {peer} or {prim}{force}` here"
-    match comparison.relation:
-        case Relation.SPLIT_BRAIN | Relation.UNRELATED if not (force or is_apart(ours, theirs)):
-            return ""
-        case Relation.SPLIT_BRAIN:
-            return f"split brain: this node and {peer} wrote apart from each other; {choose}"
-        case Relation.UNRELATED:
-            return f"the data here has no common origin with that of {peer}; {choose}"
-        case Relation.NO_SOURCE:
-            return f"the data is {ours.data_state} here and {theirs.data_state} on {peer}; {choose}"
+    if comparison.source is None:
+        return _undecided(state, ours, theirs, comparison.relation)
     if comparison.source is Source.EITHER:
         return ""
     if heard.state is ModuleState.STOP:
-        return f"{peer} has newer data and is stopped: run `telamon module start {module}` there"
-    return f"{peer} has newer data and is to become primary"
+        return (
+            f"{state.settings.peer} has newer data and is stopped: run "
+            f"`telamon module start {module}` there"
+        )
+    return f"{state.settings.peer} has newer data and is to become primary"
+
+
+def _undecided(state: RoleState, ours: Lineage, theirs: Lineage, relation: Relation) -> str:
+    """No side is the source by lineage: the operator chooses, unless only this one is whole."""
+    peer = state.settings.peer
+    force = "" if ours.data_state is DataState.UP_TO_DATE else " --force"
+    prim = f"`telamon module prim {state.settings.module}"
+    choose = f"choose the side to keep with {prim}` on {peer} or {prim}{force}` here"
+    if relation is Relation.NO_SOURCE:
+        return f"the data is {ours.data_state} here and {theirs.data_state} on {peer}; {choose}"
+    if not force and not is_apart(ours, theirs):
+        return ""
+    if relation is Relation.SPLIT_BRAIN:
+        return f"split brain: this node and {peer} wrote apart from each other; {choose}"
+    return f"the data here has no common origin with that of {peer}; {choose}"
+
+
+def _stranded(state: RoleState, ours: Lineage, theirs: Lineage, source: Source | None) -> str:
+    """The newer data was given up for a primary that never went on: nobody may take it unasked."""
+    module, peer = state.settings.module, state.settings.peer
+    is_newer_here = source is Source.OURS
+    newer = ours if is_newer_here else theirs
+    is_marked = newer.data_state is DataState.OUTDATED
+    if not is_marked or source is None or ours.generation == theirs.generation:
+        return ""
+    where = "here" if is_newer_here else f"on {peer}"
+    prim = f"`telamon module prim {module} --force`"
+    return (
+        f"the newer data is {where}, but marked Outdated; choose the side to keep with {prim} on "
+        f"{peer} or {prim} here"
+    )
 
 
 def _equal_is_enough(state: RoleState, ours: Lineage) -> bool:

@@ -93,7 +93,9 @@ def check_failed(turn: Turn, event: CheckFailed) -> None:
         case CheckAction.STOPSTART if state.goal is Goal.PRIMARY:
             give_up(turn, reason, is_urgent=False)
         case CheckAction.SWAP if may_swap(state):
-            swap(turn, reason)
+            # Counted, or a check that fails on both nodes would swap for ever.
+            if count(turn, reason):
+                swap(turn, reason)
 
 
 def _block(turn: Turn, check: str, reason: str) -> None:

@@ -6,13 +6,19 @@ time and the isolation rule allows it, or (d) hears nothing of us for the loss t
 no secondary that could still take over is left behind by a peer that it is connected with.
 
 The other side: a node that is asked stops being current at once, marks its data durably, answers.
+One whose replicator is about to start waits for it. One that cannot write the mark says so, and
+keeps trying: with `isolation: takeover` its bare promise is enough, as silence would be.
 """
 
-from telamon.mirror.lineage import DataState, ReplicatorRole
+from telamon.mirror.lineage import DataState, ReplicatorRole, Source, compare
 from telamon.mirror.report import Answered, CommitState, LinkState, ModuleState, Report
 from telamon.mirror.role_action import Grant, Outdate
 from telamon.mirror.role_state import Goal, Isolation, RoleState
 from telamon.mirror.role_turn import Turn
+
+MARK_ATTEMPTS = 4
+"""So often a mark is tried, and so often a replicator is started for it, before a promise must do:
+about as long as silence would take to count."""
 
 
 def go_alone(turn: Turn) -> None:
@@ -28,9 +34,7 @@ def go_alone(turn: Turn) -> None:
         if state.outdate_request:
             turn.set(outdate_request=0)
         return
-    if state.aside is not None:
-        return
-    if _may_go_alone(turn):
+    if turn.may_begin_aside and _may_go_alone(turn):
         turn.begin_aside(Grant())
 
 
@@ -46,7 +50,7 @@ def _may_go_alone(turn: Turn) -> bool:
     if not state.outdate_request:
         turn.set(outdate_request=turn.new_request())
     if heard.outdated_for == Answered(state.boot_id, turn.state.outdate_request):
-        return True
+        return not heard.outdate_refusal or state.settings.isolation is Isolation.TAKEOVER
     return _is_deaf_and_unfit(state, heard)
 
 
@@ -96,7 +100,8 @@ def answer_outdate_request(turn: Turn) -> None:
     if heard is None or not heard.outdate_request or state.goal is Goal.PRIMARY:
         return
     asked = Answered(state.peer.boot_id, heard.outdate_request)
-    if state.outdated_for == asked or state.role is ReplicatorRole.PRIMARY:
+    is_answered = state.outdated_for == asked and not state.outdate_refusal
+    if is_answered or state.role is ReplicatorRole.PRIMARY:
         return
     if state.link is LinkState.LIVE:
         # The primary's agent just began and does not know its link yet, or the link came back: it
@@ -104,11 +109,38 @@ def answer_outdate_request(turn: Turn) -> None:
         # timeout, and the request is answered then.
         return
     turn.set(is_current=False, candidate=0)
-    if not _can_be_marked(state):
-        # Not being current is enough: this node will not promote itself before it was brought up.
-        turn.set(outdated_for=asked)
-    elif state.aside is None and state.lineage is not None:
-        turn.begin_aside(Outdate(state.lineage.generation))
+    if _can_be_marked(state):
+        if turn.may_begin_aside and state.lineage is not None:
+            turn.begin_aside(Outdate(state.lineage.generation))
+    elif not _is_about_to_run(state):
+        # Nothing to mark, or stopped: not current, it will not promote itself unasked.
+        turn.set(outdated_for=asked, outdate_refusal="")
+
+
+def is_marked(turn: Turn) -> None:
+    """Answer the request that stands now, also if it is newer than the one that began this."""
+    heard = turn.state.heard
+    turn.set(outdate_refusal="")
+    if heard is not None and heard.outdate_request:
+        turn.set(outdated_for=Answered(turn.state.peer.boot_id, heard.outdate_request))
+
+
+def marking_failed(turn: Turn, reason: str) -> None:
+    """The mark is tried again; after a while the peer is told that there is only a promise."""
+    turn.set(fault=reason)
+    turn.back_off_aside()
+    heard = turn.state.heard
+    asked = heard is not None and heard.outdate_request
+    if asked and turn.state.aside_attempts >= MARK_ATTEMPTS:
+        refusal = f"{turn.state.settings.node} cannot mark its data Outdated: {reason}"
+        turn.set(outdated_for=Answered(turn.state.peer.boot_id, asked), outdate_refusal=refusal)
+
+
+def _is_about_to_run(state: RoleState) -> bool:
+    """Its replicator ended or was not started yet: the mark can be written in a moment."""
+    return (
+        state.goal is Goal.STANDBY and state.replicator is None and state.attempts < MARK_ATTEMPTS
+    )
 
 
 def _can_be_marked(state: RoleState) -> bool:
@@ -121,12 +153,26 @@ def _can_be_marked(state: RoleState) -> bool:
 
 
 def outdate_a_lost_side(turn: Turn) -> None:
-    """Beside a primary whose data is apart from this node's: keep it in mind durably, or this node
-    might take over with the losing side once the primary is gone."""
+    """Beside a primary that wrote apart from this node, or further than it: keep it in mind
+    durably, or this side might serve its older data once the primary is gone."""
     state = turn.state
     heard = state.heard
-    is_beside_primary = heard is not None and heard.claims_primary and state.has_diverged
-    may_mark = state.goal is Goal.STANDBY and not state.discards and state.now_ms >= state.retry_ms
-    if is_beside_primary and may_mark and state.aside is None and _can_be_marked(state):
+    if heard is None or not heard.claims_primary or state.goal is not Goal.STANDBY:
+        return
+    is_lost = (state.has_diverged and not state.discards) or _is_behind(state, heard)
+    if is_lost and turn.may_begin_aside and _can_be_marked(state):
         assert state.lineage is not None
         turn.begin_aside(Outdate(state.lineage.generation))
+
+
+def _is_behind(state: RoleState, heard: Report) -> bool:
+    """The primary went on alone from what this node holds, and no session brings it up yet."""
+    ours, theirs = state.lineage, heard.lineage
+    return (
+        ours is not None
+        and theirs is not None
+        and heard.role is ReplicatorRole.PRIMARY
+        and state.link not in (LinkState.RESYNC, LinkState.LIVE)
+        and ours.generation != theirs.generation
+        and compare(ours, theirs).source is Source.THEIRS
+    )

@@ -8,9 +8,9 @@ Invariants:
   removed is tried for ever, because two nodes must not hold it.
 """
 
-from telamon.mirror import failure
+from telamon.mirror import failure, going_alone
 from telamon.mirror.lineage import DataState, ReplicatorRole
-from telamon.mirror.report import Answered, LinkState, Report
+from telamon.mirror.report import LinkState, Report
 from telamon.mirror.role_action import (
     AddAddresses,
     Connect,
@@ -107,7 +107,9 @@ def _standing_by(state: RoleState, *, follows: bool) -> Operation | None:
 
 def done(turn: Turn, operation: Operation) -> None:
     """A step ended well. What the replicator is now, its own status says."""
-    if not isinstance(operation, Connect):
+    if isinstance(operation, Grant | Outdate):
+        turn.set(aside_attempts=0, aside_retry_ms=0, fault="")
+    elif not isinstance(operation, Connect):
         turn.set(attempts=0, retry_ms=0, fault="")
     match operation:
         case StartApplication():
@@ -127,14 +129,7 @@ def done(turn: Turn, operation: Operation) -> None:
         case Promote():
             turn.set(order=None)
         case Outdate():
-            _outdated(turn)
-
-
-def _outdated(turn: Turn) -> None:
-    """Answer the request that stands now, also if it is newer than the one that began this."""
-    heard = turn.state.heard
-    if heard is not None and heard.outdate_request:
-        turn.set(outdated_for=Answered(turn.state.peer.boot_id, heard.outdate_request))
+            going_alone.is_marked(turn)
 
 
 def failed(turn: Turn, operation: Operation, reason: str) -> None:
@@ -156,9 +151,11 @@ def failed(turn: Turn, operation: Operation, reason: str) -> None:
             turn.set(addresses=Presence.UNKNOWN, fault=reason)
             turn.back_off()
         case Outdate():
-            turn.back_off()
-            _outdated(turn)
-        case StartReplicator() | StopReplicator() | Connect() | Disconnect() | Grant():
+            going_alone.marking_failed(turn, reason)
+        case Grant():
+            turn.set(fault=reason)
+            turn.back_off_aside()
+        case StartReplicator() | StopReplicator() | Connect() | Disconnect():
             turn.set(fault=reason)
             turn.back_off()
 

@@ -82,6 +82,8 @@ class Report:
     outdate_request: int = 0
     """Asks the peer to mark its data Outdated before this node acknowledges commits alone."""
     outdated_for: Answered | None = None
+    outdate_refusal: str = ""
+    """Why the request in `outdated_for` could not be made durable; empty if it is."""
     swap_request: int = 0
     """Asks the primary to give up in favour of this node."""
     swap_answered: Answered | None = None

@@ -21,7 +21,7 @@ from telamon.mirror import claim, command, failure, ladder
 from telamon.mirror.claim import Judgement, Verdict
 from telamon.mirror.going_alone import answer_outdate_request, go_alone, outdate_a_lost_side
 from telamon.mirror.lineage import DataState, Lineage, ReplicatorRole
-from telamon.mirror.report import Answered, LinkState, Report
+from telamon.mirror.report import Answered, CommitState, LinkState, Report
 from telamon.mirror.role_action import Action, Announce, Cancel, Operation, SendHeartbeat
 from telamon.mirror.role_event import (
     AgentStarted,
@@ -47,6 +47,8 @@ __all__ = ["initial", "report", "step"]
 
 CURRENCY_LOSSES = 10
 """A standby that hears nobody and did not take over within so many loss times is not current."""
+PAUSE_MARGIN_MS = 500
+"""A pause that comes so near to the loss time may have been one for the peer."""
 ROUNDS = 8
 
 
@@ -82,6 +84,8 @@ def _pass_time(turn: Turn, now_ms: int) -> None:
     if state.boot_id and gap_ms * 2 > settings.lost_after_ms:
         # Nothing ran for a while (a pause, a suspend): what was judged before it is judged anew.
         turn.set(doubts_until_ms=now_ms + settings.lost_after_ms)
+    if state.boot_id and gap_ms + PAUSE_MARGIN_MS > settings.lost_after_ms:
+        turn.set(suspects_until_ms=now_ms + settings.lost_after_ms)
     running, aside = state.running, state.aside
     if running is not None and now_ms >= running.deadline_ms:
         turn.actions.append(Cancel(running.serial))
@@ -198,18 +202,35 @@ def _known(ours: Lineage) -> frozenset[str]:
 
 def _replicator_status(turn: Turn, facts: ReplicatorFacts) -> None:
     state = turn.state
+    if _stands_differently(state.replicator, facts):
+        turn.set(aside_attempts=0, aside_retry_ms=0)
     turn.set(replicator=facts, lineage=facts.lineage)
     is_whole = facts.lineage.data_state is DataState.UP_TO_DATE
+    lost_link = state.link is LinkState.LIVE and facts.link is not LinkState.LIVE
+    if lost_link and state.now_ms < state.suspects_until_ms:
+        # The session ended while this node stood still: the peer may have gone on without it.
+        turn.set(is_current=False)
     if facts.role is ReplicatorRole.PRIMARY:
         if state.role is not ReplicatorRole.PRIMARY:
             turn.set(promoted_ms=state.now_ms)
-        turn.set(is_current=True, discards=False)
+        turn.set(discards=False)
+        if facts.commits is not CommitState.WAITING:
+            turn.set(is_current=True)
     elif not is_whole or facts.link is LinkState.RESYNC:
         turn.set(is_current=False)
     elif facts.role is ReplicatorRole.SECONDARY and facts.link is LinkState.LIVE:
         turn.set(is_current=True)
     if facts.link in (LinkState.RESYNC, LinkState.LIVE):
         turn.set(discards=False, fault="", attempts=0 if state.running is None else state.attempts)
+
+
+def _stands_differently(before: ReplicatorFacts | None, now: ReplicatorFacts) -> bool:
+    """Whether what was refused to a Grant or Outdate before may be possible now."""
+    return before is None or (before.role, before.link, before.commits) != (
+        now.role,
+        now.link,
+        now.commits,
+    )
 
 
 def _finish(turn: Turn, serial: int) -> Operation | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from telamon.mirror.lineage import Lineage, ReplicatorRole
-from telamon.mirror.report import Answered, CommitState, LinkState, Report
+from telamon.mirror.report import Answered, CommitState, LinkState, ModuleState, Report
 from telamon.mirror.role_action import Operation, View
 from telamon.mirror.role_event import Presence, ReplicatorFacts
 
@@ -113,6 +113,9 @@ class RoleState:
     peer: Peer = field(default_factory=Peer)
     doubts_until_ms: int = 0
     """This machine was not run for a while: until then, an old loss of the peer does not count."""
+    suspects_until_ms: int = 0
+    """This machine stood still so long that the peer may have gone on alone: until then, a session
+    that is found broken costs being current."""
     is_current: bool = False
     """Holds every acknowledged commit, and nobody can have acknowledged one since without this
     node's consent or behind its silence. Never survives the agent."""
@@ -126,6 +129,8 @@ class RoleState:
     consents_to: Answered | None = None
     outdate_request: int = 0
     outdated_for: Answered | None = None
+    outdate_refusal: str = ""
+    """Why the request in `outdated_for` is answered by a promise only, without a durable mark."""
     swap_request: int = 0
     swap_answered: Answered | None = None
     swap_refusal: str = ""
@@ -151,6 +156,9 @@ class RoleState:
     attempts: int = 0
     retry_ms: int = 0
     """Not before then is a failed step tried again."""
+    aside_attempts: int = 0
+    aside_retry_ms: int = 0
+    """The same for Grant and Outdate; a change of the replicator's facts ends the wait."""
     next_serial: int = 1
     next_request: int = 1
     view: View = field(default_factory=View)
@@ -159,8 +167,17 @@ class RoleState:
 
     @property
     def peer_is_lost(self) -> bool:
-        """Silent for the loss time, as far as this machine may judge."""
-        return self.peer.is_lost and self.now_ms >= self.doubts_until_ms
+        """Silent for the loss time, as far as this machine may judge. The goodbye of an agent
+        whose module still ran says only that it is being restarted."""
+        if not self.peer.is_lost or self.now_ms < self.doubts_until_ms:
+            return False
+        is_restart = self.peer.said_goodbye and not self._peer_had_stopped
+        return not is_restart or self.now_ms >= self.peer.since_ms + self.settings.lost_after_ms
+
+    @property
+    def _peer_had_stopped(self) -> bool:
+        report = self.peer.report
+        return report is not None and report.state is ModuleState.STOP
 
     @property
     def heard(self) -> Report | None:

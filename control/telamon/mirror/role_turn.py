@@ -22,6 +22,9 @@ from telamon.mirror.role_state import Goal, RoleState, Running
 
 BACKOFF_FIRST_MS = 500
 BACKOFF_LONGEST_MS = 30_000
+ASIDE_BACKOFF_FIRST_MS = 100
+ASIDE_BACKOFF_LONGEST_MS = 5_000
+"""Commits wait for a Grant, so it is tried again sooner than a step of the ladder."""
 
 
 class Turn:
@@ -45,7 +48,13 @@ class Turn:
     def begin_aside(self, operation: Grant | Outdate) -> None:
         """Perform an operation beside the ladder."""
         assert self.state.aside is None, "one grant or outdate at a time"
+        assert self.may_begin_aside, "a failed grant or outdate waits before it is tried again"
         self.set(aside=self._perform(operation))
+
+    @property
+    def may_begin_aside(self) -> bool:
+        """Whether an operation beside the ladder may begin now."""
+        return self.state.aside is None and self.state.now_ms >= self.state.aside_retry_ms
 
     def _perform(self, operation: Operation) -> Running:
         serial = self.state.next_serial
@@ -103,3 +112,9 @@ class Turn:
         attempts = self.state.attempts + 1
         delay_ms = min(BACKOFF_FIRST_MS << min(attempts - 1, 10), BACKOFF_LONGEST_MS)
         self.set(attempts=attempts, retry_ms=self.state.now_ms + delay_ms)
+
+    def back_off_aside(self) -> None:
+        """The same for an operation beside the ladder."""
+        attempts = self.state.aside_attempts + 1
+        delay_ms = min(ASIDE_BACKOFF_FIRST_MS << min(attempts - 1, 10), ASIDE_BACKOFF_LONGEST_MS)
+        self.set(aside_attempts=attempts, aside_retry_ms=self.state.now_ms + delay_ms)

@@ -63,11 +63,17 @@ def _primary(state: RoleState) -> View:
     if name is ModuleState.PRIM:
         return View(name, Readiness.READY, "")
     if state.commits is not CommitState.ALONE:
-        waiting = f"commits wait for {peer}"
-        return View(name, Readiness.TRANSIENT, _sentence(waiting, _link_reason(state)))
+        return View(name, Readiness.TRANSIENT, _waiting(state))
     heard = state.heard
     told = "is not heard" if heard is None else heard.reason or f"is in state {heard.state}"
     return View(name, Readiness.READY, f"{peer}: {told}")
+
+
+def _waiting(state: RoleState) -> str:
+    peer, heard = state.settings.peer, state.heard
+    reasons = [_link_reason(state), heard.outdate_refusal if heard is not None else "", state.fault]
+    because = "; ".join(dict.fromkeys(filter(None, reasons)))
+    return _sentence(f"commits wait for {peer}", because)
 
 
 def _standby(state: RoleState, judgement: str) -> View:
@@ -121,6 +127,7 @@ def report(state: RoleState) -> Report:
         consents_to=state.consents_to,
         outdate_request=state.outdate_request,
         outdated_for=state.outdated_for,
+        outdate_refusal=state.outdate_refusal,
         swap_request=state.swap_request,
         swap_answered=state.swap_answered,
         swap_refusal=state.swap_refusal,

@@ -4,18 +4,26 @@ Invariant: a check has exactly one detector, and an action that its kind of modu
 detectors themselves live in `telamon.detect`.
 """
 
-import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from telamon.cluster.config import AddressField, Name, Port
+from telamon.cluster.config import Name
 from telamon.configuration.fault import Finding, Location
 from telamon.configuration.model import Section
 from telamon.configuration.quantity import Duration, DurationField
-from telamon.module.path import ScriptPath
+from telamon.module.check_target import (
+    CustomTarget,
+    HttpTarget,
+    InterfaceTarget,
+    IpTarget,
+    ModuleTarget,
+    PingTarget,
+    ProcessTarget,
+    TcpTarget,
+)
 
 
 class Detector(StrEnum):
@@ -42,6 +50,15 @@ class CheckAction(StrEnum):
     NONE = "none"
 
 
+class When(StrEnum):
+    """While what a check looks."""
+
+    APPLICATION = "application"
+    """While the application runs on this node."""
+    STARTED = "started"
+    """While the module is started on this node, in whichever role."""
+
+
 def _action(value: object) -> CheckAction:
     try:
         return CheckAction(value)  # type: ignore[arg-type]
@@ -50,77 +67,19 @@ def _action(value: object) -> CheckAction:
         raise ValueError(f"{value!r} is not an action; known: {known}") from None
 
 
-def _expression(value: object) -> str:
+def _when(value: object) -> When:
     try:
-        if not isinstance(value, str) or not value:
-            raise ValueError("a regular expression is a non-empty string")
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is not a regular expression: {error}") from None
-    return value
+        return When(value)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(When)
+        raise ValueError(f"{value!r} is no time to look; known: {known}") from None
 
 
-Expression = Annotated[str, PlainValidator(_expression)]
 ActionField = Annotated[CheckAction, PlainValidator(_action), PlainSerializer(str, str)]
-InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
+WhenField = Annotated[When, PlainValidator(_when), PlainSerializer(str, str)]
 
-
-class ProcessTarget(Section):
-    """So many processes must run whose command line matches."""
-
-    command: Expression
-    user: str | None = None
-    at_least: int = Field(default=1, ge=1)
-    at_most: int | None = Field(default=None, ge=1)
-
-
-class TcpTarget(Section):
-    """A connection must be accepted. Without an address: the first virtual IP."""
-
-    port: Port
-    address: AddressField | None = None
-
-
-class PingTarget(Section):
-    """One of the addresses must answer."""
-
-    addresses: Annotated[tuple[AddressField, ...], Field(min_length=1, strict=False)]
-
-
-class InterfaceTarget(Section):
-    """The link of a network interface must be up; named itself, or by its network."""
-
-    name: InterfaceName | None = None
-    network: Name | None = None
-
-
-class IpTarget(Section):
-    """An address must be present on this node. Without an address: every virtual IP."""
-
-    address: AddressField | None = None
-
-
-class HttpTarget(Section):
-    """A URL must answer with a status."""
-
-    url: str = Field(pattern=r"^https?://[^\s]+$")
-    status: int = Field(default=200, ge=100, le=599)
-    contains: str | None = None
-
-
-class CustomTarget(Section):
-    """A script of the module must exit with 0."""
-
-    script: ScriptPath
-    arguments: Annotated[tuple[str, ...], Field(strict=False)] = ()
-
-
-class ModuleTarget(Section):
-    """Another module must be ready, on this node or on a named one."""
-
-    name: str
-    node: Name | None = None
-
+MINIMUM_INTERVAL = Duration(100)
+MAXIMUM_CHECKS = 64
 
 _DEFAULT_ACTION = {
     Detector.PROCESS: CheckAction.RESTART,
@@ -132,6 +91,7 @@ _DEFAULT_ACTION = {
     Detector.CUSTOM: CheckAction.RESTART,
     Detector.MODULE: CheckAction.WAIT,
 }
+_OF_SURROUNDINGS = frozenset({Detector.PING, Detector.INTERFACE, Detector.MODULE})
 
 
 class Check(Section):
@@ -151,7 +111,11 @@ class Check(Section):
     failures: int = Field(default=2, ge=1, le=1000)
     """So many failures in a row ask for the action."""
     recoveries: int = Field(default=1, ge=1, le=1000)
-    """So many successes in a row end a `wait`."""
+    """So many successes in a row end a failure."""
+    grace: DurationField | None = None
+    """So long after its start the application may fail, until it has answered once; None: the
+    application's `start_timeout`."""
+    when: WhenField | None = None
     action: ActionField | None = None
 
     @property
@@ -169,6 +133,15 @@ class Check(Section):
         """The configured action, else the usual one of the detector."""
         return self.action or _DEFAULT_ACTION[self.detector]
 
+    @property
+    def looks_while(self) -> When:
+        """The configured time, else the usual one: who waits must look before it starts."""
+        if self.when is not None:
+            return self.when
+        is_of_surroundings = self.detector in _OF_SURROUNDINGS
+        is_wait = self.asks_for is CheckAction.WAIT
+        return When.STARTED if is_of_surroundings or is_wait else When.APPLICATION
+
 
 def title(check: Check, index: int) -> str:
     """The name under which a check is shown: its own, else the detector and its place."""
@@ -177,6 +150,8 @@ def title(check: Check, index: int) -> str:
 
 def relations(checks: tuple[Check, ...]) -> Iterator[Finding]:
     """Relations inside each check and between them."""
+    if len(checks) > MAXIMUM_CHECKS:
+        yield Finding((("checks",),), f"at most {MAXIMUM_CHECKS} checks, not {len(checks)}")
     names: set[str] = set()
     for index, check in enumerate(checks):
         where: Location = ("checks", index)
@@ -192,19 +167,23 @@ def relations(checks: tuple[Check, ...]) -> Iterator[Finding]:
 
 def _one(check: Check, where: Location) -> Iterator[Finding]:
     interval, timeout = (*where, "interval"), (*where, "timeout")
-    if check.interval < Duration(100):
-        yield Finding((interval,), f"{check.interval} is too short: at least 100ms")
+    if check.interval < MINIMUM_INTERVAL:
+        yield Finding((interval,), f"{check.interval} is too short: at least {MINIMUM_INTERVAL}")
     if check.timeout > check.interval:
         yield Finding(
             (timeout, interval),
             f"timeout <= interval is broken: {check.timeout} > {check.interval}",
         )
-    process = check.process
-    if process and process.at_most is not None and process.at_most < process.at_least:
+    if check.timeout == Duration(0):
+        yield Finding((timeout,), "0s ends every look before it begins: give it time")
+    if check.grace is not None and check.looks_while is When.STARTED:
         yield Finding(
-            ((*where, "process", "at_most"), (*where, "process", "at_least")),
-            f"at_most >= at_least is broken: {process.at_most} < {process.at_least}",
+            ((*where, "grace"), where),
+            "only a check `when: application` has a grace: it begins with the application",
         )
+    if check.process is not None:
+        for keys, message in check.process.faults():
+            yield Finding(tuple((*where, "process", key) for key in keys), message)
     interface = check.interface
     if interface and (interface.name is None) == (interface.network is None):
         yield Finding(((*where, "interface"),), "give either `name` or `network`")

@@ -125,12 +125,40 @@ def relations(module: FarmModule) -> Iterator[Finding]:
     if module.mode == "dispatch" and module.virtual_mac is not None:
         yield Finding((("virtual_mac",), ("mode",)), "`mode: dispatch` has no virtual MAC address")
     yield from _nodes(module)
+    yield from _dispatching(module)
     yield from _services(module)
+    yield from _health(module)
     for index, check in enumerate(module.checks):
-        if check.detectors and check.asks_for in (CheckAction.SWAP, CheckAction.STOPSTART):
+        if check.detectors and check.asks_for is CheckAction.SWAP:
             yield Finding(
                 (("checks", index, "action"), ("checks", index)),
-                f"a farm knows no {check.asks_for}: use restart, wait, stop or none",
+                "a farm knows no swap: use restart, stopstart, wait, stop or none",
+            )
+
+
+def _health(module: FarmModule) -> Iterator[Finding]:
+    health = module.health
+    for index, service in enumerate(module.services):
+        if (
+            health is not None
+            and service.protocol == "tcp"
+            and any(health.port in ports for ports in service.ports)
+        ):
+            yield Finding(
+                (("health", "port"), ("services", index, "ports")),
+                f"port {health.port} is a service of the application: choose a free one",
+            )
+
+
+def _dispatching(module: FarmModule) -> Iterator[Finding]:
+    places: list[tuple[Location, FilterBackEnd]] = [(("filter",), module.filter)]
+    places += [(("filters", node), wanted) for node, wanted in module.filters.items()]
+    for where, wanted in places if module.mode == "dispatch" else ():
+        if wanted in (FilterBackEnd.NFT, FilterBackEnd.NFQUEUE):
+            yield Finding(
+                (where, ("mode",)),
+                f"the filter {wanted} cannot redirect to other nodes, as `mode: dispatch` needs it:"
+                " use auto, xdp-native or xdp-generic, or `mode: flood`",
             )
 
 

@@ -17,6 +17,7 @@ from telamon.configuration.quantity import (
     SizeField,
 )
 from telamon.module import model
+from telamon.module.check_config import Check, CheckAction, When
 from telamon.module.path import DirectoryPath, Pattern, is_inside, printable
 
 
@@ -89,6 +90,26 @@ def relations(module: MirrorModule) -> Iterator[Finding]:
         )
     yield from _directories(module.replicate)
     yield from _limits(module.replicate)
+    for index, check in enumerate(module.checks):
+        if check.detectors and check.asks_for is CheckAction.WAIT:
+            yield from _waiting(module, check, ("checks", index))
+
+
+def _waiting(module: MirrorModule, check: Check, where: Location) -> Iterator[Finding]:
+    """A mirror that waits stops its application: it must not wait for that."""
+    if check.looks_while is When.APPLICATION:
+        yield Finding(
+            ((*where, "when"), where),
+            "`action: wait` stops the application, and this check looks only while it runs: use"
+            " `when: started`, or another action",
+        )
+    own = [one for one in (check.tcp, check.ip) if one is not None]
+    if any(model.is_own(module, one.address) for one in own):
+        yield Finding(
+            ((*where, "action"), where),
+            "the module would wait for its own application, which then never starts: use restart,"
+            " stopstart, stop, swap or none",
+        )
 
 
 def _directories(replicate: Replication) -> Iterator[Finding]:

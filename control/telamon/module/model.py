@@ -15,10 +15,13 @@ from telamon.cluster.config import MAXIMUM_NODES, Name
 from telamon.configuration.fault import Finding, Location
 from telamon.configuration.model import Section
 from telamon.configuration.quantity import Duration, DurationField
-from telamon.module import check_config
-from telamon.module.check_config import Check, InterfaceName
+from telamon.module import check_config, health_config
+from telamon.module.check_config import Check
+from telamon.module.check_target import InterfaceName
+from telamon.module.health_config import HealthEndpoint
 from telamon.module.path import ScriptPath
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 AddressWithPrefix = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -102,6 +105,7 @@ class Module(Section):
     application: Application = Application()
     checks: Annotated[tuple[Check, ...], Field(strict=False)] = ()
     failures: FailureCounter = FailureCounter()
+    health: HealthEndpoint | None = None
 
 
 def relations(module: Module) -> Iterator[Finding]:
@@ -124,20 +128,28 @@ def relations(module: Module) -> Iterator[Finding]:
                 " beginning with a digit or TELAMON_",
             )
     yield from check_config.relations(module.checks)
+    yield from health_config.relations(module.health)
     yield from _targets(module)
 
 
 def _targets(module: Module) -> Iterator[Finding]:
     for index, check in enumerate(module.checks):
         where: Location = ("checks", index)
-        if check.tcp and check.tcp.address is None and not module.virtual_ips:
-            yield Finding(
-                ((*where, "tcp"), ("virtual_ips",)),
-                "without virtual IPs `address` is required, for example 127.0.0.1",
-            )
         if check.ip and check.ip.address is None and not module.virtual_ips:
             yield Finding(
                 ((*where, "ip"), ("virtual_ips",)), "without virtual IPs `address` is required"
             )
         if check.module and check.module.name == module.module:
             yield Finding(((*where, "module", "name"),), "a module cannot check itself")
+        tcp, health = check.tcp, module.health
+        if tcp and health and tcp.port == health.port and is_own(module, tcp.address):
+            yield Finding(
+                (("health", "port"), (*where, "tcp", "port")),
+                f"port {health.port} is the application's, by a check: choose a free one",
+            )
+
+
+def is_own(module: Module, address: Address | None) -> bool:
+    """Whether a checked address is the application's own: a virtual IP, or loopback."""
+    virtual = {one.address.ip for one in module.virtual_ips}
+    return address is None or address.is_loopback or address in virtual

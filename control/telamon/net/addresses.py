@@ -31,6 +31,7 @@ Address = IPv4Interface | IPv6Interface
 IFA_F_NODAD = 0x02
 FOREVER_S = 0xFFFFFFFF
 ARPHRD_ETHER = 1
+IFF_LOWER_UP = 0x10000
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 
 
@@ -44,6 +45,7 @@ class Interface:
     name: str
     mac: str | None
     is_up: bool
+    has_carrier: bool = True
 
 
 async def interface_named(name: str) -> Interface:
@@ -146,6 +148,7 @@ def _interface(link: Any) -> Interface:
         name=link.get("ifname"),
         mac=link.get("address") if is_ethernet else None,
         is_up=link.get("state") == "up",
+        has_carrier=bool(link["flags"] & IFF_LOWER_UP),
     )
 
 

@@ -69,13 +69,16 @@ class Troubles:
     promote_refused: float = 0.0
     address_fails: float = 0.0
     demote_refused: float = 0.0
+    grant_refused: float = 0.0
+    mark_refused: float = 0.0
+    replicator_fails: float = 0.0
 
 
 @dataclass
 class Watcher:
     """What oracle and schedule are told."""
 
-    begun: Callable[[Operation], None]
+    begun: Callable[[str, Operation], None]
     promoted: Callable[[str, Promote, bool], None]
     granted: Callable[[str], None]
 
@@ -296,7 +299,7 @@ class Agent:
             case Perform(serial, operation, _):
                 self.world.note(self.host.name, f"#{serial} {operation}")
                 self._tasks[serial] = operation
-                self.host.watcher.begun(operation)
+                self.host.watcher.begun(self.host.name, operation)
                 delay_ms = self._duration_ms(operation)
                 if delay_ms is not None:
                     self.world.after(delay_ms, lambda: self._perform(serial, operation))
@@ -367,6 +370,7 @@ class Agent:
         host = self.host
         match operation:
             case StartReplicator():
+                self._fail_by_chance(host.troubles.replicator_fails, "no /dev/fuse")
                 if host.replicator is None:
                     host.replicator = Replicator(
                         self.world,
@@ -419,9 +423,11 @@ class Agent:
                 if force:
                     host.application_runs = False
             case Grant():
+                self._fail_by_chance(host.troubles.grant_refused, "the lineage cannot be written")
                 replicator.grant(f"{self.world.chance.getrandbits(64) | 1:016x}")
                 host.watcher.granted(host.name)
             case Outdate():
+                self._fail_by_chance(host.troubles.mark_refused, "the lineage cannot be written")
                 replicator.outdate()
 
     def _stop_replicator(self, *, force: bool) -> None:

@@ -6,6 +6,7 @@
   and holds the virtual IP; after a partition ends, they have a moment to sort it out.
 """
 
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from host_model import Host
@@ -13,7 +14,8 @@ from mirror_world import Networks, World, other
 
 from telamon.mirror.lineage import DataState, Relation, ReplicatorRole, compare
 from telamon.mirror.report import CommitState
-from telamon.mirror.role_action import Promote
+from telamon.mirror.role_action import Operation, Promote
+from telamon.mirror.role_state import Goal
 
 CONNECTED_MS = 6_000
 """A connection that has lasted so long was time enough to hear each other, and for one to give up:
@@ -21,6 +23,12 @@ the loss time, a lost heartbeat or two, and the forced steps."""
 MOMENT_MS = 500
 PARTED_MS = 1_000
 """A node that goes alone by silence has heard nothing for the loss time: it was parted so long."""
+
+
+HURRY_MS = 1_000
+HURRIED_TIMES = 8
+"""A step that fails is tried again after a pause: an operation of one kind is begun at most so
+often within a second."""
 
 
 class BrokenError(AssertionError):
@@ -54,6 +62,17 @@ class Oracle:
     """Commits which an operator's decision, or a partition, may cost."""
     promotions: int = 0
     grants: int = 0
+    begun_ms: dict[tuple[str, type[Operation]], deque[int]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=HURRIED_TIMES))
+    )
+
+    def begun(self, host: str, operation: Operation) -> None:
+        """Nothing is hammered."""
+        times = self.begun_ms[host, type(operation)]
+        times.append(self.world.now_ms)
+        if len(times) == HURRIED_TIMES and times[-1] - times[0] < HURRY_MS:
+            name = type(operation).__name__
+            raise BrokenError(f"{host} begins {name} {HURRIED_TIMES} times within a second")
 
     def acknowledge(self, host: str, number: int, alone: bool) -> None:
         now_ms = self.world.now_ms
@@ -85,20 +104,22 @@ class Oracle:
 
     def _is_behind_partition(self, commit: Acknowledged, host: str) -> bool:
         """Both nodes lived and were cut off from each other from before the commit until now:
-        without an arbiter each may go on alone. A node that was down or began later has no such
+        without an arbiter each may go on alone, also by an agent that began anew and found its
+        replicator in a session that it still held for live. A node that was down has no such
         excuse, unless it had gone alone before, so that the lineages are split already. Once the
         split was seen, the losing side is marked Outdated, and kept; while the other side is
         stopped and its agent began anew, nobody can see it."""
-        agent = self.hosts[host].agent
+        agent, replicator = self.hosts[host].agent, self.hosts[host].replicator
         ours, theirs = (self.hosts[name].disk.lineage for name in (host, other(host)))
-        if not commit.alone or commit.host == host or agent is None:
+        if not commit.alone or commit.host == host or agent is None or replicator is None:
             return False
         is_split = compare(ours, theirs).relation is Relation.SPLIT_BRAIN
         peer_agent = self.hosts[other(host)].agent
         is_unknown = peer_agent is None or peer_agent.state.lineage is None
         if is_split and (is_unknown or theirs.data_state is DataState.OUTDATED):
             return True
-        lived_through = agent.born_ms < commit.at_ms and commit.parted_for_ms >= PARTED_MS
+        born_ms = min(agent.born_ms, replicator.born_ms)
+        lived_through = born_ms < commit.at_ms and commit.parted_for_ms >= PARTED_MS
         return (is_split or lived_through) and not self._were_connected_since(commit.at_ms)
 
     def granted(self, host: str) -> None:
@@ -106,6 +127,8 @@ class Oracle:
         peer = self.hosts[other(host)]
         if self._is_connected_for_long() and self._acknowledges_alone(peer):
             raise BrokenError(f"{host} goes alone while {peer.name} is alone already")
+        if self._is_connected_for_long() and self._is_unmarked(host, peer):
+            raise BrokenError(f"{host} goes alone, and {peer.name} is not marked Outdated")
 
     def look(self) -> None:
         """After every event."""
@@ -147,6 +170,17 @@ class Oracle:
     def _longest_connection_since(self, at_ms: int) -> int:
         begin_ms, end_ms = self._last_connection
         return end_ms - max(begin_ms, at_ms)
+
+    def _is_unmarked(self, host: str, peer: Host) -> bool:
+        """The peer stands by with the very data that is now left behind, neither marked nor, when
+        its disk does not take the mark, at least known to be so."""
+        agent = peer.agent
+        if agent is None or agent.state.goal is not Goal.STANDBY or peer.replicator is None:
+            return False
+        ours, theirs = self.hosts[host].disk.lineage, peer.disk.lineage
+        is_left_behind = theirs.holds_data and theirs.generation == ours.peer_generation
+        is_whole = theirs.data_state is DataState.UP_TO_DATE
+        return is_left_behind and is_whole and not agent.state.outdate_refusal
 
     @staticmethod
     def _is_primary(host: Host) -> bool:

@@ -180,8 +180,9 @@ class Schedule:
             )
         )()
 
-    def _begun(self, operation: Operation) -> None:
+    def _begun(self, host: str, operation: Operation) -> None:
         """The worst moment for a trouble is in the middle of something."""
+        self.oracle.begun(host, operation)
         is_grave = isinstance(operation, Promote | Demote | Grant | Outdate | Connect)
         if self._is_troubled and self.chance.random() < (0.15 if is_grave else 0.03):
             hit = self.chance.choice((self._power_off, self._cut_all, self._any_trouble))
@@ -279,7 +280,16 @@ class Schedule:
         host = self._host()
         troubles = host.troubles
         kind = self.chance.choice(
-            ("start_fails", "stop_hangs", "promote_refused", "address_fails", "demote_refused")
+            (
+                "start_fails",
+                "stop_hangs",
+                "promote_refused",
+                "address_fails",
+                "demote_refused",
+                "grant_refused",
+                "mark_refused",
+                "replicator_fails",
+            )
         )
         setattr(troubles, kind, self.chance.choice((0.0, 0.5, 1.0)))
         self.world.note(host.name, troubles)

@@ -100,6 +100,7 @@ class Replicator:
         self.alone = False
         self.session: Session | None = None
         self.pending: list[Commit] = []
+        self.born_ms = world.now_ms
         self.is_dead = False
         self.is_paused = False
         self.discards = False

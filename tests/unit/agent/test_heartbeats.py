@@ -16,13 +16,14 @@ from telamon.agent.heartbeats import Heartbeats
 from telamon.cluster import config
 from telamon.cluster.config import Cluster
 from telamon.cluster.creation import render
-from telamon.cluster.heartbeat import Heartbeat, Keys, seal
+from telamon.cluster.heartbeat import MAGIC, VERSION, Heartbeat, Keys, Refusal, seal
 from telamon.cluster.membership import Standing
 from telamon.configuration.model import Parsed
 from telamon.errors import NetworkError
 
 DEADLINE_S = 15
 SECRET = bytes(range(32))
+NONSENSE = b"nonsense"
 
 
 def _free_port() -> int:
@@ -63,6 +64,13 @@ class Ear:
 
     def peer_reported(self, heartbeat: Heartbeat) -> None:
         self.told.put_nowait(heartbeat)
+
+    def misunderstood(self, heartbeat: Heartbeat) -> str:
+        is_nonsense = any(content == NONSENSE for _, content in heartbeat.payloads)
+        return "makes no sense" if is_nonsense else ""
+
+    def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
+        self.told.put_nowait(("refused", source, reason))
 
     async def until(self, wanted: object) -> None:
         async with asyncio.timeout(DEADLINE_S):
@@ -144,7 +152,7 @@ async def test_garbage_is_refused_logged_and_changes_nothing(
         other_key,
         wrong_network,
         *(chance.randbytes(chance.randrange(2000)) for _ in range(50)),
-        *(b"TLMH\x01" + chance.randbytes(chance.randrange(60)) for _ in range(50)),
+        *(MAGIC + bytes([VERSION]) + chance.randbytes(chance.randrange(60)) for _ in range(50)),
     ]
     async with _node(cluster, "n1") as (first, ear), _node(cluster, "n2"):
         await ear.until(("heard", "n2"))
@@ -167,6 +175,35 @@ async def test_a_node_with_another_secret_is_never_heard() -> None:
     async with _node(cluster, "n1") as (first, ear), _node(cluster, "n2", bytes(32)):
         await ear.until(("lost", "n2", False))
         assert first.refused_count > 0
+
+
+async def test_a_report_that_makes_no_sense_is_silence_and_is_told() -> None:
+    cluster = _cluster()
+    async with _node(cluster, "n1") as (first, ear), _node(cluster, "n2") as (_, broken):
+        await ear.until(("heard", "n2"))
+        broken.report = NONSENSE
+        await ear.until(("refused", "127.0.7.2", "makes no sense"))
+        await ear.until(("lost", "n2", False))
+        broken.report = b"sense"
+        await ear.until_report(b"sense")
+        assert first.standing("n2") is Standing.HEARD
+
+
+async def test_another_version_is_silence_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = _cluster()
+    monkeypatch.setattr("telamon.cluster.heartbeat.VERSION", VERSION + 1)
+    sealed = seal(
+        Keys(cluster.id, SECRET), Heartbeat("n2", 1, 1, "lan", 0, 0, True, False, ()), "n1"
+    )
+    monkeypatch.undo()
+    async with _node(cluster, "n1") as (first, ear):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as newer:
+            newer.bind(("127.0.7.2", 0))
+            newer.sendto(sealed, ("127.0.7.1", cluster.ports.heartbeat))
+        await ear.until(("refused", "127.0.7.2", Refusal.VERSION))
+        await ear.until(("lost", "n2", False))
+        assert "the same version of telamon" in Refusal.VERSION
+        assert first.refused_count == 1
 
 
 async def test_a_port_in_use_is_an_error_with_a_cure() -> None:

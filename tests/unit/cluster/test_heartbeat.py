@@ -81,7 +81,7 @@ def test_every_datagram_looks_different() -> None:
 def test_foreign_version_and_length_have_their_own_reasons() -> None:
     datagram = seal(KEYS, ONE, "n2")
     assert open_heartbeat(KEYS, b"HTTP" + datagram[4:], "n2") is Refusal.FOREIGN
-    assert open_heartbeat(KEYS, datagram[:4] + b"\2" + datagram[5:], "n2") is Refusal.VERSION
+    assert open_heartbeat(KEYS, datagram[:4] + b"\1" + datagram[5:], "n2") is Refusal.VERSION
     assert open_heartbeat(KEYS, bytes(MAXIMUM_DATAGRAM_BYTES + 1), "n2") is Refusal.LENGTH
     assert open_heartbeat(KEYS, b"", "n2") is Refusal.LENGTH
 

@@ -22,6 +22,7 @@ from telamon.cluster.membership import (
     head,
     hear,
     listen,
+    next_loss_ms,
     tick,
 )
 
@@ -242,3 +243,16 @@ def test_no_sequence_is_ever_taken_twice(sequences: list[int]) -> None:
     for sequence in sequences:
         newest = max(newest, sequence)
         assert sequence in taken or sequence <= newest - WINDOW
+
+
+def test_the_time_of_the_next_loss_is_known_beforehand() -> None:
+    listener = Listener()
+    assert next_loss_ms(listener.membership) == listener.now_ms + TIMES.lost_after_ms
+    listener.wait(1_000)
+    listener.meet()
+    heard_ms = listener.now_ms
+    assert next_loss_ms(listener.membership) == heard_ms + TIMES.lost_after_ms
+    while next_loss_ms(listener.membership) is not None:
+        listener.wait(TIMES.interval_ms)
+    assert listener.now_ms >= heard_ms + TIMES.lost_after_ms
+    assert listener.membership.peers["n2"].standing is Standing.LOST

@@ -46,16 +46,20 @@ messages = st.one_of(
 )
 
 
+MACS = ("02:00:00:00:00:01", "fe:dc:ba:98:76:54")
+
+
 @given(st.lists(messages, max_size=4), st.integers(0, 31))
 def test_what_is_packed_is_unpacked(some: list[Message], share: int) -> None:
-    assert unpack(pack("configuration", share, some)) == Parcel("configuration", share, tuple(some))
+    parcel = Parcel("configuration", share, tuple(some), MACS)
+    assert unpack(pack("configuration", share, some, MACS)) == parcel
 
 
 def test_the_worst_set_of_buckets_fits_a_datagram() -> None:
     everyone = frozenset(range(1, 251))
     scattered = Random(5).getrandbits(BUCKETS) | 1 << BUCKETS - 1
     status = Status(1, 2, 3, Offer(1), everyone, 1, False, 4, True, True, everyone, scattered)
-    content = pack("c", 0, [status])
+    content = pack("c", 0, [status], MACS)
     assert len(content) < 20_000
     assert unpack(content).messages == (status,)
 
@@ -86,7 +90,8 @@ STRANGE = {
 
 @pytest.mark.parametrize("message", STRANGE.values(), ids=STRANGE)
 def test_numbers_out_of_range_are_refused(message: dict[str, object]) -> None:
-    content = json.dumps({"configuration": "c", "share": 0, "messages": [message]}).encode()
+    parcel = {"configuration": "c", "share": 0, "messages": [message], "macs": []}
+    content = json.dumps(parcel).encode()
     with pytest.raises(WireError):
         unpack(content)
 
@@ -94,7 +99,14 @@ def test_numbers_out_of_range_are_refused(message: dict[str, object]) -> None:
 @pytest.mark.parametrize("holding", ["", "AAAA", "eJwBAAD//wAAAAE=", 7])
 def test_sets_of_another_size_are_refused(holding: object) -> None:
     status = Status(1, 2, 3, Offer(1), frozenset({2}), 1, False, 4, True, True, frozenset({1}), 5)
-    content = json.loads(pack("c", 0, [status]))
+    content = json.loads(pack("c", 0, [status], MACS))
     content["messages"][0]["holding"] = holding
     with pytest.raises(WireError):
         unpack(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("mac", ["", "02:00:00:00:00", "02:00:00:00:00:0G", "02-00-00-00-00-01", 7])
+def test_what_is_no_mac_is_refused(mac: object) -> None:
+    parcel = {"configuration": "c", "share": 0, "messages": [], "macs": [mac]}
+    with pytest.raises(WireError):
+        unpack(json.dumps(parcel).encode())

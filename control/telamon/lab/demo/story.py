@@ -1,4 +1,4 @@
-"""The demo itself: two nodes and a client, PostgreSQL under load, a power failure, the return of
+"""The mirror's demo: two nodes and a client, PostgreSQL under load, a power failure, the return of
 the dead node, and the way back.
 
 Nothing in it is pretended: the lab's hosts lose power as hosts do, the client believes every
@@ -13,16 +13,18 @@ from pathlib import Path
 from rich.console import Console
 
 from telamon.errors import TimedOutError
-from telamon.lab import database
+from telamon.lab import agent_api, database
 from telamon.lab.database import DATA, EXCLUDES, MODULE, MODULE_NAME
 from telamon.lab.demo.clients import Clients, fill_database, running
+from telamon.lab.demo.summary import show
 from telamon.lab.demo.timeline import Timeline
-from telamon.lab.demo.verdict import Verdict, show
+from telamon.lab.demo.verdict import Verdict, summary
 from telamon.lab.lab import Lab
 from telamon.lab.mirror import ALONE, PRIM, SECOND, MirrorInLab
 from telamon.lab.oracles import commits
 from telamon.lab.oracles.commits import Gap
 from telamon.lab.spec import DEFAULT
+from telamon.lab.takeover import takeover
 
 _TIMEOUT_S = 120.0
 _WORK_S = 15.0
@@ -50,7 +52,7 @@ def tell(name: str, console: Console) -> bool:
         with running(lab.host("c1"), Path(logs)) as clients:
             endured = _live_through(lab, mirror, clients, timeline)
         verdict = _judge(lab, mirror, clients, timeline, endured)
-    show(verdict, console)
+    show(summary(verdict), console)
     return verdict.is_good
 
 
@@ -76,7 +78,7 @@ def _live_through(lab: Lab, mirror: MirrorInLab, clients: Clients, timeline: Tim
     with timeline.step("n2 takes over the address, the data, PostgreSQL") as step:
         mirror.await_states(_TIMEOUT_S, n2=ALONE)
         failover_gap = _gap_since(failed_ns, clients)
-        step.remark = f"clients waited {failover_gap.length_s:.2f} s"
+        step.remark = str(takeover(failover_gap, agent_api.events(lab.host("n2"))))
     with timeline.step("n2 is asked for every commit that was acknowledged") as step:
         promised, missing = _missing(lab, clients, "n2")
         step.remark = f"{promised:,} promised, {len(missing)} missing"

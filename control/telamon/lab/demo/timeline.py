@@ -46,6 +46,10 @@ class Timeline:
         """Something that happens in one moment."""
         self._line("[yellow]⚡[/]", Step(f"[bold]{text}[/]"), None)
 
+    def note(self, text: str) -> None:
+        """A line that belongs to what stands above it."""
+        self._console.print(f"{'':12}{text}")
+
     def _line(self, mark: str, step: Step, began_s: float | None) -> None:
         now_s = time.monotonic()
         at = f"{(began_s or now_s) - self._began_s:6.1f} s"

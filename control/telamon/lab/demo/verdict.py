@@ -1,12 +1,9 @@
-"""What the demo proved: numbers for a reader, and whether anything was lost."""
+"""What the mirror's demo proved: numbers for a reader, and whether anything was lost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
-
+from telamon.lab.demo.summary import Summary, none_wanted
 from telamon.lab.oracles.commits import Gap
 from telamon.lab.oracles.tree import Difference, describe
 
@@ -30,36 +27,24 @@ class Verdict:
         return not self.missing and not self.differences and not self.corruptions
 
 
-def show(verdict: Verdict, console: Console) -> None:
-    """Prints the summary."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right")
-    table.add_column()
-    for name, value in _rows(verdict):
-        table.add_row(name, value)
-    title, colour = (
-        ("Nothing was lost", "green") if verdict.is_good else ("SOMETHING WAS LOST", "red")
+def summary(verdict: Verdict) -> Summary:
+    """What is shown of it."""
+    return Summary(
+        is_good=verdict.is_good,
+        good_title="Nothing was lost",
+        bad_title="SOMETHING WAS LOST",
+        rows=[
+            ("acknowledged commits", f"{verdict.promised:,}"),
+            ("of these missing", none_wanted(len(verdict.missing))),
+            ("clients waited, power failure", f"{verdict.failover_gap.length_s:.2f} s"),
+            ("clients waited, swap", f"{verdict.swap_gap.length_s:.2f} s"),
+            ("pgbench transactions", f"{verdict.transactions:,}"),
+            ("resynchronised under load in", f"{verdict.resync_s:.1f} s"),
+            ("differences of both trees", none_wanted(len(verdict.differences))),
+            ("pg_amcheck", "[bold red]damaged[/]" if verdict.corruptions else "[green]sound[/]"),
+        ],
+        evidence=[
+            describe(verdict.differences) if verdict.differences else "",
+            verdict.corruptions,
+        ],
     )
-    console.print()
-    console.print(Panel(table, title=f"[bold]{title}[/]", border_style=colour, expand=False))
-    if verdict.differences:
-        console.print(describe(verdict.differences), markup=False)
-    if verdict.corruptions:
-        console.print(verdict.corruptions, markup=False)
-
-
-def _rows(verdict: Verdict) -> list[tuple[str, str]]:
-    lost, different = len(verdict.missing), len(verdict.differences)
-    return [
-        ("acknowledged commits", f"{verdict.promised:,}"),
-        ("of these missing", "[green]0[/]" if not lost else f"[bold red]{lost:,}[/]"),
-        ("clients waited, power failure", f"{verdict.failover_gap.length_s:.2f} s"),
-        ("clients waited, swap", f"{verdict.swap_gap.length_s:.2f} s"),
-        ("pgbench transactions", f"{verdict.transactions:,}"),
-        ("resynchronised under load in", f"{verdict.resync_s:.1f} s"),
-        (
-            "differences of both trees",
-            "[green]0[/]" if not different else f"[bold red]{different}[/]",
-        ),
-        ("pg_amcheck", "[green]sound[/]" if not verdict.corruptions else "[bold red]damaged[/]"),
-    ]

@@ -1,0 +1,125 @@
+"""Farms for the tests: a module whose application repeats what it hears and says where it runs."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from signal import Signals
+
+import yaml
+
+from telamon.errors import UnreachableError
+from telamon.lab import agent_api
+from telamon.lab.farm import FarmInLab
+from telamon.lab.host import RunningHost
+from telamon.lab.lab import Lab
+from telamon.lab.oracles.connections import Connected, Connections, Service, Speech
+from telamon.lab.process import Daemon
+from telamon.lab.web import VIRTUAL_IP, VIRTUAL_IP_6
+
+MODULE = "echo"
+PORT = 7000
+ECHO = {
+    4: Service(VIRTUAL_IP, PORT, Speech.LINE),
+    6: Service(VIRTUAL_IP_6, PORT, Speech.LINE),
+}
+ADDRESSES = {4: f"{VIRTUAL_IP}/24", 6: f"{VIRTUAL_IP_6}/64"}
+CLIENT = "c1"
+RESTART_LIMIT_S = 20.0
+POLL_S = 0.05
+
+SERVER = """
+import asyncio, os
+NODE = os.environ["TELAMON_NODE"].encode()
+async def serve(reader, writer):
+    while line := await reader.readline():
+        writer.write(NODE + b" " + line)
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, None, 7000, backlog=2048)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+START = f"#!/bin/sh\nexec {sys.executable} $TELAMON_MODULE_DIRECTORY/scripts/server &\n"
+STOP = """#!/bin/sh
+pkill --full $TELAMON_MODULE_DIRECTORY/scripts/server || true
+"""
+
+
+def lab_file(count: int) -> str:
+    """So many nodes n1, n2, … and the client c1 on one network."""
+    hosts = {f"n{number}": {"kind": "node", "networks": ["lan"]} for number in range(1, count + 1)}
+    return yaml.safe_dump(
+        {
+            "networks": {"lan": {"ipv4": "10.0.0.0/24", "ipv6": "fd00:0:0:1::/64"}},
+            "hosts": {**hosts, CLIENT: {"kind": "client", "networks": ["lan"]}},
+        },
+        sort_keys=False,
+    )
+
+
+def make_module(host: RunningHost, nodes: Sequence[str], **keys: object) -> Path:
+    """Writes the module; returns its directory in the host."""
+    source = Path("/run/module")
+    module: dict[str, object] = {
+        "module": MODULE,
+        "kind": "farm",
+        "nodes": list(nodes),
+        "virtual_ips": [{"address": ADDRESSES[4], "network": "lan"}],
+        "services": [{"protocol": "tcp", "ports": [PORT], "affinity": "connection"}],
+        "application": {"start_timeout": "20s", "stop_timeout": "10s"},
+        "drain_timeout": "20s",
+        **keys,
+    }
+    host.write(source / "module.yaml", yaml.safe_dump(module))
+    host.write(source / "scripts" / "server", SERVER, mode=0o755)
+    host.write(source / "scripts" / "start", START, mode=0o755)
+    host.write(source / "scripts" / "stop", STOP, mode=0o755)
+    return source
+
+
+@contextmanager
+def farm_in_lab(name: str, count: int = 3, **keys: object) -> Iterator[FarmInLab]:
+    """So many nodes that serve the module, which has these keys, and a client."""
+    with Lab.up(name, lab_file(count)) as lab:
+        farm = FarmInLab(lab, MODULE)
+        farm.install(make_module(lab.host("n1"), farm.nodes, **keys))
+        farm.begin()
+        yield farm
+
+
+def connect(farm: FarmInLab, clients: Connections, count: int) -> list[Connected]:
+    """So many connections from the client host's own address, kept."""
+    address = next(host.address for host in farm.lab.spec.hosts if host.name == CLIENT)
+    return clients.connect([address] * count, ECHO[4])
+
+
+def assert_predicted(farm: FarmInLab, nodes: Sequence[str], connected: Sequence[Connected]) -> None:
+    """Each client was answered by the node that the table of these nodes gives it."""
+    prophet = farm.prophet()
+    table = prophet.table(nodes)
+    due = [prophet.node_of(table, one.source, one.port) for one in connected]
+    assert [one.node or one.failure for one in connected] == due
+
+
+def assert_none_broken(clients: Connections, count: int) -> None:
+    """So many connections are kept, and all of them work."""
+    echoed = clients.echo()
+    assert echoed.broken == []
+    assert echoed.count == count
+
+
+def restart_agent(host: RunningHost, number: Signals) -> None:
+    """Ends the agent and waits until another one answers."""
+    (before,) = host.daemons(Daemon.AGENT)
+    host.signal(Daemon.AGENT, number)
+    assert before.wait_until_ended(RESTART_LIMIT_S), f"the agent of {host.name} does not end"
+    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    while True:
+        try:
+            agent_api.status(host)
+            break
+        except UnreachableError:
+            assert time.monotonic() < deadline_s, f"the agent of {host.name} does not answer"
+            time.sleep(POLL_S)
