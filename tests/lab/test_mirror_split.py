@@ -1,5 +1,5 @@
-"""G3 to its end: both nodes wrote apart, the operator chooses a side, and what the other side had is
-kept outside its tree before it is overwritten.
+"""G3 to its end: both nodes wrote apart, the operator chooses a side, and what the other side had
+is kept outside its tree before it is overwritten.
 """
 
 import json

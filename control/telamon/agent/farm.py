@@ -147,6 +147,10 @@ class FarmModule:
                 self._is_restart_ordered, self._is_forced = True, force
             case ActionKind.DRAIN | ActionKind.UNDRAIN:
                 self._drain(kind is ActionKind.DRAIN)
+            case ActionKind.VERIFY | ActionKind.REPAIR:
+                raise RefusedError(
+                    f"module {self.plan.module} is a farm: it replicates nothing to verify"
+                )
             case ActionKind.PRIM | ActionKind.SECOND | ActionKind.SWAP:
                 raise RefusedError(
                     f"module {self.plan.module} is a farm: all of its nodes serve, none is primary;"

@@ -126,6 +126,11 @@ class MirrorModule:
             raise RefusedError(
                 f"module {self._parts.module} is a mirror, which knows no {kind}: only farms do"
             )
+        if kind in (ActionKind.VERIFY, ActionKind.REPAIR):
+            await self._parts.watch.client.verify(repair=kind is ActionKind.REPAIR)
+            # It is seen to run before this is answered.
+            await self._parts.watch.refresh()
+            return
         number = next(self._order_numbers)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._orders[number] = answered

@@ -24,7 +24,7 @@ from telamon.mirror.role_action import (
     View,
 )
 from telamon.mirror.role_state import RoleState
-from telamon.replication.messages import ReplicatorStatus
+from telamon.replication.messages import ReplicatorStatus, Verification
 
 _WORDS: dict[type[Operation], str] = {
     StartReplicator: "starting the replicator",
@@ -97,6 +97,7 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         )
         if status.kept is not None
         else None,
+        "verification": _verification(status.verification),
         "directories": [
             models.Directory(
                 path=str(directory.path),
@@ -110,3 +111,18 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         "capture_reason": reason,
         "counters": status.counters.model_dump(),
     }
+
+
+def _verification(found: Verification | None) -> models.Verification | None:
+    if found is None:
+        return None
+    return models.Verification(
+        running=found.running,
+        files=found.files,
+        bytes=found.size_bytes,
+        differing=found.differing,
+        changing=found.changing,
+        paths=[models.DifferingPath(path=str(one.path), aspect=one.aspect) for one in found.paths],
+        repairs=found.repairs,
+        fault=found.fault,
+    )

@@ -33,6 +33,7 @@ from telamon.replication.messages import (
     ProgressEvent,
     ReplicatorEvent,
     ReplicatorStatus,
+    VerifiedEvent,
 )
 from telamon.replication.process import ReplicatorProcess
 
@@ -154,6 +155,9 @@ class ReplicatorWatch:
                     module=self._module,
                     severity=Severity.WARNING,
                 )
+            case VerifiedEvent():
+                text, severity = _verified(event)
+                self._events.append(text, module=self._module, severity=severity)
             case ProgressEvent():
                 return
         self._worth_a_look.set()
@@ -209,6 +213,22 @@ class ReplicatorWatch:
             reason = f"the replicator ended without being told to: {self.process.last_words()}"
             self._events.append(reason, module=self._module, severity=Severity.ERROR)
             self._sink(ReplicatorDied(reason))
+
+
+def _verified(event: VerifiedEvent) -> tuple[str, Severity]:
+    """What the event log says of a verification."""
+    if event.fault:
+        return f"the verification ended without a result: {event.fault}", Severity.WARNING
+    compared = f"verified {event.files} files, {event.size_bytes} bytes"
+    if not event.differing:
+        return f"{compared}: nothing differs", Severity.INFO
+    first = event.paths[0]
+    cure = "they are repaired now" if event.repairs else "repair them with `verify --repair`"
+    return (
+        f"{compared}: {event.differing} objects differ from the primary's, {first.path} "
+        f"({first.aspect}) first; {cure}",
+        Severity.ERROR,
+    )
 
 
 def facts_of(status: ReplicatorStatus) -> ReplicatorFacts:

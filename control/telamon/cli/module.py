@@ -9,6 +9,7 @@ from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
 from telamon.cli.exits import HELP, Exit
 from telamon.cli.options import Json, ModuleName, Nodes, agent_of
 from telamon.cli.output import finish, show
+from telamon.cli.verification import verify
 from telamon.cli.waiting import RUNS_APPLICATION, wait_until_done
 from telamon.errors import NotFoundError
 
@@ -198,6 +199,9 @@ def status(
         here.state in RUNS_APPLICATION and here.ready for here in found.nodes.values()
     ):
         raise typer.Exit(Exit.NOT_READY)
+
+
+app.command()(verify)
 
 
 @app.command("list")

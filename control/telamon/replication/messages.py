@@ -129,6 +129,26 @@ class Kept(_Message):
     size_bytes: Count = Field(default=0, validation_alias="bytes", serialization_alias="bytes")
 
 
+class DifferingPath(_Message):
+    """An object that is not the primary's, and what differs first."""
+
+    path: WirePath
+    aspect: str
+
+
+class Verification(_Message):
+    """What a verification found, or has compared so far."""
+
+    running: bool = False
+    files: Count = 0
+    size_bytes: Count = Field(default=0, validation_alias="bytes", serialization_alias="bytes")
+    differing: Count = 0
+    changing: Count = 0
+    paths: tuple[DifferingPath, ...] = ()
+    repairs: bool = False
+    fault: str = ""
+
+
 class Counters(_Message):
     """Totals since the replicator started."""
 
@@ -156,6 +176,7 @@ class ReplicatorStatus(_Message):
     commit_latency_us: CommitLatency = CommitLatency()
     resync: ResyncProgress = ResyncProgress()
     kept: Kept | None = None
+    verification: Verification | None = None
     counters: Counters = Counters()
 
 
@@ -236,6 +257,12 @@ class KeptEvent(Kept):
     event: Literal["kept"]
 
 
+class VerifiedEvent(Verification):
+    """A verification ended."""
+
+    event: Literal["verified"]
+
+
 class DegradedEvent(_Message):
     """The replicator works on with less."""
 
@@ -258,6 +285,7 @@ ReplicatorEvent = (
     | LineageEvent
     | ProgressEvent
     | KeptEvent
+    | VerifiedEvent
     | DegradedEvent
     | FaultEvent
 )

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::status::{Kept, Link, Progress};
+use super::status::{Kept, Link, Progress, Verification};
 use crate::lineage::{Lineage, Role};
 
 /// Something the agent must know without asking.
@@ -27,6 +27,8 @@ pub enum Event {
     Progress(Progress),
     /// What a discard gives up is kept.
     Kept(Kept),
+    /// A verification ended.
+    Verified(Verification),
     /// Works on with less.
     Degraded {
         reason: String,

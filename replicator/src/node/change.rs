@@ -153,9 +153,19 @@ impl Node {
                 .map(drop)
                 .map_err(|error| Refusal::new(Refusal::FAILED, error.to_string()))
         };
+        let is_live = self.feed.report().link == LinkState::Live;
+        if is_live && self.role() == Role::Secondary {
+            // The request crossed the session's beginning, and its primary withdraws it. If only this side believes in the session, it
+            // ends within the peer timeout.
+            let message = format!(
+                "the session with {} is live: nobody goes on alone beside it",
+                module.configuration.peer
+            );
+            return Err(Refusal::new(Refusal::ROLE, message));
+        }
         match self.swap(Active::Changing(Role::Secondary)) {
             Active::Secondary(follower) => {
-                // A session that still seems to live must acknowledge nothing more.
+                // A session that begins now must acknowledge nothing.
                 let following = follower.stop(Stop::Drop);
                 let outdated = outdate();
                 let discards = locked(&self.standing).discards;

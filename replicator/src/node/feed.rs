@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::control::{self, Event, Publisher, Text};
+use crate::control::{self, Event, Publisher, Text, Verification};
 use crate::keep::Kept;
 use crate::lineage::{Lineage, Role};
 use crate::link::events::Events;
@@ -19,6 +19,8 @@ pub struct Report {
     pub progress: resync::Progress,
     /// What was kept last, before a discard.
     pub kept: Option<Kept>,
+    /// The verification that runs, or the last one.
+    pub verification: Option<Verification>,
     /// Since when commits wait.
     pub waiting_since: Option<Instant>,
 }
@@ -38,6 +40,7 @@ impl Feed {
             peer_lineage: None,
             progress: resync::Progress::default(),
             kept: None,
+            verification: None,
             waiting_since: None,
         };
         Feed {
@@ -64,6 +67,17 @@ impl Feed {
     /// What an earlier process kept.
     pub fn recall(&self, kept: Option<Kept>) {
         locked(&self.report).kept = kept;
+    }
+
+    /// A verification runs.
+    pub fn verification(&self, now: Verification) {
+        locked(&self.report).verification = Some(now);
+    }
+
+    /// A verification ended.
+    pub fn verified(&self, result: Verification) {
+        locked(&self.report).verification = Some(result.clone());
+        self.publisher.publish(&Event::Verified(result));
     }
 
     /// Commits wait no more.

@@ -12,6 +12,7 @@ mod primary;
 mod status;
 mod verify;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -55,8 +56,7 @@ pub struct Node {
     /// Held through a whole role change.
     change: Mutex<()>,
     standing: Mutex<Standing>,
-    /// Held through a verification.
-    verifying: Mutex<()>,
+    is_verifying: AtomicBool,
     ended: SyncSender<()>,
     itself: Weak<Node>,
 }
@@ -74,7 +74,7 @@ impl Node {
                 active: Active::Idle(None),
                 discards: false,
             }),
-            verifying: Mutex::new(()),
+            is_verifying: AtomicBool::new(false),
             ended,
             itself: itself.clone(),
         })

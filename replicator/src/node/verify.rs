@@ -1,69 +1,89 @@
-//! `verify`: a secondary that follows live compares its trees with the primary's, beside the session.
+//! `verify`: a secondary that follows live compares its trees with the primary's, beside the session, on a thread of its own.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::feed::Feed;
 use super::module::Module;
 use super::{Active, Node};
-use crate::control::{Refusal, Text};
+use crate::control::{DifferingPath, Refusal, Text, Verification};
 use crate::lineage::Role;
 use crate::link::dial::dial;
-use crate::link::events::Events;
 use crate::link::follow::Watch;
 use crate::link::{LinkState, locked};
 use crate::record::Lsn;
-use crate::survey::{Beside, Call, Findings, IsStopped, SurveyError, Surveyor, verify};
+use crate::survey::{Beside, Call, Counts, Findings, IsStopped, SurveyError, Surveyor, verify};
 use crate::wire::Intent;
 
-/// Paths in the answer.
+/// Paths that are named.
 const PATHS_MAX: usize = 100;
 /// A look is given up when the log is not applied up to where the primary was by then.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The session of a follower, as the verification needs it.
-struct Session(Watch);
+struct Session {
+    watch: Watch,
+    feed: Arc<Feed>,
+}
 
 impl Beside for Session {
     fn await_applied(&self, log: u64, last: Lsn) -> bool {
-        self.0
-            .await_applied(log, last, Instant::now() + APPLY_TIMEOUT)
+        let deadline = Instant::now() + APPLY_TIMEOUT;
+        self.watch.await_applied(log, last, deadline)
     }
 
     fn pause(&self, time: Duration) -> bool {
-        self.0.interrupt().wait(time)
+        self.watch.interrupt().wait(time)
+    }
+
+    fn counted(&self, counts: Counts) {
+        self.feed.verification(Verification {
+            running: true,
+            files: counts.files,
+            bytes: counts.bytes,
+            ..Verification::default()
+        });
     }
 }
 
 impl Node {
+    /// Begins; what is found stands in the status and goes out as an event.
     pub(super) fn verify(&self, repair: bool) -> Result<Value, Refusal> {
-        let Ok(_one) = self.verifying.try_lock() else {
-            let message = "a verification runs already: wait for its end";
-            return Err(Refusal::new(Refusal::BUSY, message));
-        };
         let module = self.module()?;
         let watch = self.live_session()?;
-        let findings = survey(&module, &watch).map_err(|error| {
-            let message = format!("the verification did not end: {error}; try it again");
-            Refusal::new(Refusal::FAILED, message)
+        let node = self.itself.upgrade();
+        let Some(node) = node.filter(|_| !self.is_verifying.swap(true, Ordering::SeqCst)) else {
+            let message = "a verification runs already: its progress is in the status";
+            return Err(Refusal::new(Refusal::BUSY, message));
+        };
+        self.feed.verification(Verification {
+            running: true,
+            ..Verification::default()
+        });
+        let run = move || {
+            let session = Session {
+                watch,
+                feed: node.feed.clone(),
+            };
+            let found = survey(&module, &session);
+            node.conclude(&module, found, repair);
+            node.is_verifying.store(false, Ordering::SeqCst);
+        };
+        let spawned = std::thread::Builder::new()
+            .name("verify".to_owned())
+            .spawn(run);
+        spawned.map_err(|error| {
+            self.is_verifying.store(false, Ordering::SeqCst);
+            Refusal::new(
+                Refusal::FAILED,
+                format!("no thread to verify with: {error}"),
+            )
         })?;
-        let differing = findings.differing.len();
-        if differing > 0 {
-            let (tree, path, aspect) = &findings.differing[0];
-            self.feed.degraded(&format!(
-                "{differing} objects differ from those of {}, {} ({aspect:?}) first: repair them with \
-                 `telamon module verify {} --repair`",
-                module.configuration.peer,
-                shown(&module, *tree, path).display(),
-                module.configuration.module,
-            ));
-        }
-        let repairs = repair && differing > 0;
-        if repairs && let Active::Secondary(follower) = &locked(&self.standing).active {
-            follower.compare_again();
-        }
-        Ok(answer(&module, &findings, repairs))
+        Ok(json!({}))
     }
 
     fn live_session(&self) -> Result<Watch, Refusal> {
@@ -76,49 +96,64 @@ impl Node {
             }
         }
     }
+
+    fn conclude(&self, module: &Module, found: Result<Findings, SurveyError>, repair: bool) {
+        let findings = match found {
+            Ok(findings) => findings,
+            Err(error) => {
+                return self.feed.verified(Verification {
+                    fault: format!("it did not come to its end: {error}"),
+                    ..Verification::default()
+                });
+            }
+        };
+        let repairs = repair && !findings.differing.is_empty();
+        self.feed.verified(Verification {
+            running: false,
+            files: findings.files,
+            bytes: findings.bytes,
+            differing: findings.differing.len() as u64,
+            changing: findings.changing,
+            paths: paths(module, &findings),
+            repairs,
+            fault: String::new(),
+        });
+        if repairs && let Active::Secondary(follower) = &locked(&self.standing).active {
+            follower.compare_again();
+        }
+    }
 }
 
-fn survey(module: &Arc<Module>, watch: &Watch) -> Result<Findings, SurveyError> {
+fn survey(module: &Arc<Module>, session: &Session) -> Result<Findings, SurveyError> {
     let configuration = &module.configuration;
-    let dialled = dial(
-        &configuration.dial,
-        &module.credentials,
-        watch.interrupt(),
-        &|_| {},
-    )?;
+    let interrupt = session.watch.interrupt();
+    let dialled = dial(&configuration.dial, &module.credentials, interrupt, &|_| {})?;
     let own = module.hello(Role::Secondary, Intent::Survey);
     let mut call = Call::open(&own, &configuration.peer, module.peer_timeout(), dialled)?;
     let trees = module.trees()?;
-    let stopped = watch.clone();
+    let stopped = session.watch.clone();
     let is_stopped: IsStopped = Arc::new(move || stopped.is_stopped());
     let inbox = std::mem::take(&mut call.inbox);
     let channel = (call.channel.clone(), inbox);
     let mut surveyor = Surveyor::new(channel, &trees, &configuration.node, is_stopped);
-    verify(&mut surveyor, &call.roots, &Session(watch.clone()))
+    verify(&mut surveyor, &call.roots, session)
 }
 
-fn shown(module: &Module, tree: usize, path: &[u8]) -> std::path::PathBuf {
+fn paths(module: &Module, findings: &Findings) -> Vec<DifferingPath> {
+    let named = findings.differing.iter().take(PATHS_MAX);
+    named
+        .map(|(tree, path, aspect)| DifferingPath {
+            path: Text::from(shown(module, *tree, path)),
+            aspect: *aspect,
+        })
+        .collect()
+}
+
+fn shown(module: &Module, tree: usize, path: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let root = module.sites[tree].path();
     if path.is_empty() {
         return root.to_owned();
     }
     root.join(std::ffi::OsStr::from_bytes(path))
-}
-
-fn answer(module: &Module, findings: &Findings, repairs: bool) -> Value {
-    let paths = findings.differing.iter().take(PATHS_MAX);
-    let paths: Vec<Value> = paths
-        .map(|(tree, path, aspect)| {
-            json!({"path": Text::from(shown(module, *tree, path)), "aspect": aspect})
-        })
-        .collect();
-    json!({
-        "files": findings.files,
-        "bytes": findings.bytes,
-        "differing": findings.differing.len(),
-        "changing": findings.changing,
-        "paths": paths,
-        "repairs": repairs,
-    })
 }

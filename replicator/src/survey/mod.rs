@@ -21,7 +21,7 @@ pub use answer::Answerer;
 pub use aspect::{Aspect, Difference};
 pub use call::Call;
 pub use verify::{Beside, Findings, verify};
-pub use walk::{Enough, Surveyor};
+pub use walk::{Counts, Enough, Surveyor};
 
 /// Files of which hashes are asked and not compared yet.
 const FILES_MAX: usize = 16;

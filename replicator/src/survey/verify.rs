@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::walk::Visit;
+use super::walk::{Counts, Visit};
 use super::{Aspect, Difference, Enough, SurveyError, Surveyor};
 use crate::record::{FileId, Lsn};
 
@@ -55,6 +55,8 @@ pub trait Beside {
     fn await_applied(&self, log: u64, last: Lsn) -> bool;
     /// Waits. True if the verification shall end.
     fn pause(&self, time: Duration) -> bool;
+    /// So much is compared.
+    fn counted(&self, counts: Counts);
 }
 
 /// Compares everything below the roots.
@@ -73,6 +75,7 @@ pub fn verify(
             again.insert(visit);
             suspects.extend(found.suspects);
         }
+        beside.counted(surveyor.counts);
     }
     let counts = surveyor.counts;
     for _ in 0..LOOKS {

@@ -208,6 +208,9 @@ fn nodes_that_wrote_apart_refuse_each_other() {
 #[test]
 fn outdated_data_is_promoted_by_force_only() {
     let mut cluster = Cluster::live(&json!({}));
+    let refused = cluster.n2.ask("outdate", json!({"by": "00000000000000aa"}));
+    assert_eq!(refused["refusal"]["code"], "role", "{refused}");
+    assert_eq!(cluster.n2.status()["lineage"]["data_state"], "UpToDate");
     cluster.n2.call("disconnect", json!({}));
     cluster
         .n2

@@ -38,6 +38,14 @@ fn names(answer: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// Runs a verification to its end and returns what it found.
+fn verify(cluster: &mut Cluster, repair: bool) -> Value {
+    cluster.n2.call("verify", json!({"repair": repair}));
+    let found = cluster.n2.event("verified");
+    assert_eq!(found["fault"], "", "{found}");
+    found
+}
+
 #[test]
 fn damage_is_found_while_the_application_works_and_repaired_on_request() {
     let seed = seed();
@@ -58,7 +66,7 @@ fn damage_is_found_while_the_application_works_and_repaired_on_request() {
             mutator.step();
         }
     });
-    let answer = cluster.n2.call("verify", json!({}));
+    let answer = verify(&mut cluster, false);
     assert_eq!(answer["differing"], 0, "seed {seed}: {answer}");
     assert!(answer["files"].as_u64().unwrap() > 4, "{answer}");
 
@@ -74,7 +82,7 @@ fn damage_is_found_while_the_application_works_and_repaired_on_request() {
     std::fs::set_permissions(damaged.join("mode"), PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::remove_file(damaged.join("missing")).unwrap();
     std::fs::write(damaged.join("extra"), "extra").unwrap();
-    let answer = cluster.n2.call("verify", json!({}));
+    let answer = verify(&mut cluster, false);
     let found = names(&answer);
     for expected in [
         ("content", "content"),
@@ -93,7 +101,7 @@ fn damage_is_found_while_the_application_works_and_repaired_on_request() {
     assert_eq!(refused["refusal"]["code"], "role", "{refused}");
 
     let before = cluster.n2.log().matches("link: Resync").count();
-    let answer = cluster.n2.call("verify", json!({"repair": true}));
+    let answer = verify(&mut cluster, true);
     assert_eq!(
         (&answer["differing"], &answer["repairs"]),
         (&json!(5), &json!(true))
@@ -101,7 +109,7 @@ fn damage_is_found_while_the_application_works_and_repaired_on_request() {
     cluster.n2.until_log("link: Resync", before + 1);
     cluster.n1.until_link("live");
     cluster.n2.until_link("live");
-    let answer = cluster.n2.call("verify", json!({}));
+    let answer = verify(&mut cluster, false);
     assert_eq!(answer["differing"], 0, "{answer}");
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();

@@ -102,7 +102,7 @@ async def test_commands_status_and_events(tmp_path: Path) -> None:
         await client.connect()
         await client.disconnect()
         await client.outdate(by="1" * 16)
-        assert (await client.verify(repair=False))["different"] == 0
+        await client.verify(repair=False)
         assert fake.commands[:3] == ["hello", "configure", "promote"]
 
 
