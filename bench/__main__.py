@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import capture, database, farm_filter, farm_http, farm_takeover, store
+from bench import capture, database, farm_filter, farm_http, farm_table, farm_takeover, store
 from bench.figure import Figure, table
 from telamon.errors import TelamonError
 
@@ -28,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "captured_write": capture.captured_write,
     "farm_filter": farm_filter.decisions,
     "farm_table_switch": farm_filter.table_switch,
+    "farm_table": farm_table.tables,
+    "farm_loop": farm_table.loop_lateness,
     "farm_http": farm_http.beside_haproxy,
     "farm_http_cluster": farm_http.beside_xt_cluster,
     "farm_takeover": farm_takeover.takeover,

@@ -19,7 +19,7 @@ import socket
 import struct
 from typing import Any
 
-from telamon.farm.layout import TableImage
+from telamon.farm.layout import TABLE_BYTES, TableImage
 
 VERSION = 1
 LIMIT_BYTES = 16 << 20
@@ -54,8 +54,11 @@ def image_out(image: TableImage) -> str:
 
 
 def image_in(text: str) -> TableImage:
-    """The reverse of `image_out`."""
-    return TableImage.unpacked(base64.b64decode(text, validate=True))
+    """The reverse of `image_out`; ValueError for what is no table."""
+    packed = base64.b64decode(text, validate=True)
+    if len(packed) != TABLE_BYTES:
+        raise ValueError(f"a table has {TABLE_BYTES} bytes, not {len(packed)}")
+    return TableImage.unpacked(packed)
 
 
 def _read(link: socket.socket, length: int) -> bytes | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from telamon.errors import NetworkError, RefusedError
-from telamon.farm import footprint, nft_rules
+from telamon.farm import footprint, nft, nft_rules
 from telamon.farm.footprint import Claim
 from telamon.farm.hash import BUCKETS
 from telamon.farm.layout import Address, AddressRule, Counter, Mode, Service, TableImage
@@ -35,6 +35,7 @@ class NfqueueFilter:
     def __init__(self, interface: str, process: QueueProcess) -> None:
         self._interface = interface
         self._process = process
+        self._nftables = Nftables()
         self._member = 0
         self._rules: dict[Address, AddressRule] = {}
         self._services: tuple[Service, ...] = ()
@@ -56,16 +57,17 @@ class NfqueueFilter:
                 )
         self._rules = dict(rules)
         self._tell(self._configure)
+        self._make_rules()
+
+    def _make_rules(self) -> None:
         for version, iptables in _IPTABLES.items():
             first = not _stands(iptables, self._interface)
             chain = nfqueue_rules.tracked(
-                self._interface, rules, self._process.queue, version, first
+                self._interface, self._rules, self._process.queue, version, first
             )
             _run([f"{iptables}-restore", "--noflush", "--wait"], chain)
-        with Nftables() as nftables:
-            nftables.run(
-                nfqueue_rules.ingress(self._interface, rules), f"filter on {self._interface}"
-            )
+        ingress = nfqueue_rules.ingress(self._interface, self._rules)
+        self._nftables.run(ingress, f"filter on {self._interface}")
 
     def set_services(self, services: Iterable[Service]) -> None:
         """Make exactly these the services of the virtual addresses."""
@@ -90,6 +92,10 @@ class NfqueueFilter:
     def renew_lease(self, until_ns: int) -> None:
         """Let this node own buckets until that time of CLOCK_BOOTTIME."""
         self._until_ns = until_ns
+        if not nft.stands(self._nftables, self._interface):
+            # A firewall that is loaded anew flushes everyone's rules.
+            _log.warning("the rules of %s were flushed and are made again", self._interface)
+            self._make_rules()
         self._tell(self._renew)
 
     def lease_until_ns(self) -> int:
@@ -104,6 +110,7 @@ class NfqueueFilter:
     def close(self) -> None:
         """Let go; rules and daemon go on."""
         self._process.close()
+        self._nftables.close()
 
     def recall(self) -> None:
         """Take over what the daemon was told by an earlier agent."""

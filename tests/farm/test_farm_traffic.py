@@ -131,6 +131,17 @@ def test_a_restarted_agent_finds_its_filter_as_it_was(farm: Farm) -> None:
         farm.configure(number)
 
 
+def test_flushed_rules_stand_again_with_the_next_renewal(farm: Farm) -> None:
+    table = farm.change(NODES)
+    opened = farm.connect(4, 30)
+    for number in NODES:
+        farm.host(number).run("nft", "flush", "ruleset")
+        farm.agents[number].ask("lease", LEASE_S)
+    assert farm.client.ask("echo_all") == len(opened)
+    again = farm.connect(4, 30)
+    assert all(one.owner == predicted(table, one, PORT_BY_CLIENT) for one in again)
+
+
 def test_counters_tell_what_became_of_the_packets(farm: Farm) -> None:
     farm.settle(farm.change([1]))
     before = {number: farm.agents[number].ask("counters") for number in NODES}

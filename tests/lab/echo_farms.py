@@ -99,8 +99,12 @@ def assert_predicted(farm: FarmInLab, nodes: Sequence[str], connected: Sequence[
     """Each client was answered by the node that the table of these nodes gives it."""
     prophet = farm.prophet()
     table = prophet.table(nodes)
-    due = [prophet.node_of(table, one.source, one.port) for one in connected]
-    assert [one.node or one.failure for one in connected] == due
+    misled = [
+        f"{one.source} {one.port} in place of {due}: {one.node or one.failure}, {one.took_s:.2f} s"
+        for one in connected
+        if one.node != (due := prophet.node_of(table, one.source, one.port))
+    ]
+    assert misled == [], f"{len(misled)} of {len(connected)}"
 
 
 def assert_none_broken(clients: Connections, count: int) -> None:

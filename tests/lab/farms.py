@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import yaml
@@ -129,8 +130,10 @@ for line in sys.stdin:
 """
 
 
-def make_module(host: RunningHost, **keys: object) -> Path:
-    """Writes the module; returns its directory in the host."""
+def make_module(
+    host: RunningHost, scripts: Mapping[str, str] = MappingProxyType({}), **keys: object
+) -> Path:
+    """Writes the module, with further scripts; returns its directory in the host."""
     source = Path("/run/module")
     module: dict[str, object] = {
         "module": MODULE,
@@ -146,6 +149,8 @@ def make_module(host: RunningHost, **keys: object) -> Path:
     host.write(source / "scripts" / "server", SERVER, mode=0o755)
     host.write(source / "scripts" / "start", START, mode=0o755)
     host.write(source / "scripts" / "stop", STOP, mode=0o755)
+    for name, text in scripts.items():
+        host.write(source / "scripts" / name, text, mode=0o755)
     return source
 
 
@@ -224,11 +229,13 @@ class FarmInLab:
 
 
 @contextmanager
-def farm_in_lab(name: str, **keys: object) -> Iterator[FarmInLab]:
+def farm_in_lab(
+    name: str, scripts: Mapping[str, str] = MappingProxyType({}), **keys: object
+) -> Iterator[FarmInLab]:
     """Three nodes that serve, and a client; `keys` of module.yaml in place of the usual ones."""
     with Lab.up(name, LAB) as lab:
         farm = FarmInLab(lab)
-        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"), **keys)))
+        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"), scripts, **keys)))
         farm.telamon("n1", "module", "start", MODULE)
         farm.until_serving(*NODES)
         yield farm

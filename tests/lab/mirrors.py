@@ -1,8 +1,10 @@
-"""Mirror modules for the tests: a directory without an application, or PostgreSQL."""
+"""Mirror modules of plain directories, without an application of their own."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -18,16 +20,24 @@ STEP_TIMEOUT_S = 120.0
 
 
 def make_module(
-    host: RunningHost, directories: Sequence[str] = (DIRECTORY,), **replicate: object
+    host: RunningHost,
+    directories: Sequence[str] = (DIRECTORY,),
+    of_directory: Mapping[str, object] = MappingProxyType({}),
+    **replicate: object,
 ) -> Path:
-    """Writes a module without an application; returns its directory in the host."""
+    """Writes a module without an application; returns its directory in the host. `of_directory` are
+    further keys of each directory.
+    """
     source = Path("/run/module")
     module = {
         "module": MODULE,
         "kind": "mirror",
         "nodes": ["n1", "n2"],
         "virtual_ips": [{"address": "10.0.0.100/24", "network": "lan"}],
-        "replicate": {"directories": [{"path": one} for one in directories], **replicate},
+        "replicate": {
+            "directories": [{"path": _in_yaml(one), **of_directory} for one in directories],
+            **replicate,
+        },
     }
     host.write(source / "module.yaml", yaml.safe_dump(module))
     for script in ("start", "stop"):
@@ -35,23 +45,43 @@ def make_module(
     return source
 
 
+def _in_yaml(path: str) -> str | bytes:
+    """A path that is not UTF-8 is written as `!!binary`."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
 def installed(
-    lab: Lab, directories: Sequence[str] = (DIRECTORY,), **replicate: object
+    lab: Lab,
+    directories: Sequence[str] = (DIRECTORY,),
+    of_directory: Mapping[str, object] = MappingProxyType({}),
+    **replicate: object,
 ) -> MirrorInLab:
     """A mirror of plain directories on both nodes, not started."""
-    mirror = MirrorInLab(lab, MODULE, dict.fromkeys(directories, ()))
+    excludes = of_directory.get("exclude", ())
+    assert isinstance(excludes, Sequence)
+    mirror = MirrorInLab(lab, MODULE, dict.fromkeys(directories, excludes))
     for node in lab.spec.nodes:
         for directory in directories:
             lab.host(node.name).run(["mkdir", "--parents", directory])
-    mirror.install(make_module(lab.host("n1"), directories, **replicate))
+    mirror.install(make_module(lab.host("n1"), directories, of_directory, **replicate))
     return mirror
 
 
 @contextmanager
-def mirrored(name: str, lab_file: str, **replicate: object) -> Iterator[MirrorInLab]:
-    """A lab whose n1 is primary of a mirrored directory, with n2 in step."""
+def mirrored(
+    name: str,
+    lab_file: str,
+    directories: Sequence[str] = (DIRECTORY,),
+    of_directory: Mapping[str, object] = MappingProxyType({}),
+    **replicate: object,
+) -> Iterator[MirrorInLab]:
+    """A lab whose n1 is primary of mirrored directories, with n2 in step."""
     with Lab.up(name, lab_file) as lab:
-        mirror = installed(lab, **replicate)
+        mirror = installed(lab, directories, of_directory, **replicate)
         mirror.begin("n1", START_TIMEOUT_S)
         mirror.await_in_step(START_TIMEOUT_S)
         yield mirror

@@ -28,6 +28,8 @@ KINDS = {
     "nfqueue": {"filter": "nfqueue"},
     "mixed": {"filters": {"n1": "nft", "n2": "nfqueue", "n3": "xdp-generic"}},
 }
+# Of fd00::100, as /proc/net/igmp6 writes it.
+SOLICITED_NODE = "ff0200000000000000000001ff000100"
 GROUPS = ("33:33:", "01:00:5e:")
 QUEUE_DAEMON = "telamon_nfqueue.daemon"
 
@@ -138,5 +140,8 @@ def test_several_addresses_and_services_of_both_families(lab_name: str, kind: st
                     assert len(names) == 1
                     assert f": {names[0]}," in owner
                     assert client.echo() == (client.echo()[0], {})
+        for node in NODES:
+            reported = farm.lab.host(node).run(["cat", "/proc/net/igmp6"]).stdout.splitlines()
+            assert [line.split()[1] for line in reported if SOLICITED_NODE in line] == ["lan"]
         refused = farm.lab.host("c1").run(["ping", "-c1", "-W1", VIRTUAL_IP], is_checked=False)
         assert "0 received" in refused.stdout, "what no service covers is refused"

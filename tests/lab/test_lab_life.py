@@ -106,6 +106,33 @@ def test_a_name_that_is_no_name_is_refused(name: str) -> None:
         Lab.up(name, BARE)
 
 
+IN_A_CHROOT = """
+mkdir root
+mount --rbind / root
+mount -t tmpfs tmpfs root/mnt
+touch root/mnt/only-in-the-chroot
+exec chroot root "$@"
+"""
+
+
+def test_works_in_a_chroot(lab_name: str, tmp_path: Path) -> None:
+    """As build systems make them: hosts see the tree of the chroot, not that of the machine."""
+    lines = (
+        f"from telamon.lab.lab import Lab; lab = Lab.up({lab_name!r}, {BARE!r});"
+        " print(lab.host('n1').run(['ls', '/mnt']).stdout)"
+    )
+    chroot = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", IN_A_CHROOT, "sh"]
+    done = subprocess.run(
+        [*chroot, sys.executable, "-c", lines],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["only-in-the-chroot"], done.stderr
+
+
 def test_the_machine_is_not_touched(bare_lab: Lab) -> None:
     """A host writes where it likes: its own directories, and those that the machine lacks."""
     host = bare_lab.host("n1")

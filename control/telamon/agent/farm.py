@@ -9,62 +9,30 @@ node. A defect in here ends the agent, not the module's service.
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from telamon.agent import models
-from telamon.agent.events import EventLog
 from telamon.agent.farm_application import FarmApplication
-from telamon.agent.farm_building import Plan
-from telamon.agent.farm_interface import FarmInterface
+from telamon.agent.farm_checks import FarmChecks
+from telamon.agent.farm_drain import drained
 from telamon.agent.farm_memory import FarmMemory
+from telamon.agent.farm_parts import FarmParts, Phase
 from telamon.agent.farm_status import Standing, describe, owner, table
 from telamon.agent.farm_traffic import FarmTraffic, Surroundings, measure_while
-from telamon.agent.memory import Memory
+from telamon.agent.health_answer import Judgement
+from telamon.agent.health_endpoint import HealthServer
 from telamon.agent.models import ActionKind, Severity
 from telamon.cluster.heartbeat import Heartbeat
 from telamon.errors import RefusedError, TelamonError
 from telamon.farm.message import Offer
 from telamon.mirror.role_event import Presence
-from telamon.module.scripts import Scripts
+from telamon.module.check_config import CheckAction
 from telamon.net.connections import reset_connections
 
 LOOK_S = 1.0
-"""Between two looks: at the application, at connections that are to end, at silent hosts."""
-FAILURES_IN_A_ROW = 2
+"""Between two looks: at connections that are to end, at silent hosts."""
 RETRY_S = 1.0
-POLL_S = 0.05
-
-
-class Phase(StrEnum):
-    """Where the module stands here."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    FAILED = "failed"  # tries again soon
-    UP = "up"
-    RESTARTING = "restarting"
-    STOPPING = "stopping"
-
-
-@dataclass(frozen=True, slots=True)
-class FarmParts:
-    """Everything of one farm module that its life touches."""
-
-    plan: Plan
-    tell: Callable[[str, bytes], None]
-    """A payload to another node, at once."""
-    interface_of: Callable[[int], Awaitable[FarmInterface]]
-    """The shared interface that the virtual IP of that index belongs on."""
-    scripts: Scripts
-    directory: Path
-    memory: Memory
-    state: Path
-    events: EventLog
-    host_answers: Callable[[str], Awaitable[bool]]
+DRAINED = "drained: serves no new clients"
 
 
 class FarmModule:
@@ -76,7 +44,23 @@ class FarmModule:
         self._parts = parts
         self.plan = parts.plan
         self._application = FarmApplication(
-            parts.plan.configured, parts.scripts, parts.directory, parts.memory, self.note
+            parts.plan.configured,
+            parts.scripts,
+            parts.directory,
+            parts.memory,
+            self.note,
+            parts.own_addresses,
+        )
+        self._checks = FarmChecks(
+            parts.plan.configured,
+            parts.checks,
+            self._application,
+            parts.events,
+            ask=self._check_asks,
+            changed=self._checks_changed,
+        )
+        self._health = (
+            HealthServer(parts.health, self._judge, parts.events) if parts.health else None
         )
         self.traffic = FarmTraffic(
             parts.plan,
@@ -86,6 +70,7 @@ class FarmModule:
                 fail=self._filter_failed,
                 defect=self._break,
                 interface_of=parts.interface_of,
+                own_addresses=parts.own_addresses,
             ),
         )
         self.phase = Phase.STOPPED
@@ -93,6 +78,7 @@ class FarmModule:
         self._remembered = FarmMemory(parts.memory, parts.state)
         self.is_drained = False
         self._fault = ""
+        self._cure = CheckAction.RESTART
         self._is_restart_ordered = False
         self._is_forced = False
         self._has_filter_failed = False
@@ -124,7 +110,9 @@ class FarmModule:
             self._has_begun.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._live())
-                group.create_task(self._look_at_application())
+                group.create_task(self._checks.run())
+                if self._health is not None:
+                    group.create_task(self._health.run())
                 group.create_task(measure_while(self.traffic, LOOK_S))
                 group.create_task(self._look_at_silent_hosts())
                 await self._defect
@@ -180,10 +168,18 @@ class FarmModule:
 
     async def describe(self) -> models.ModuleNodeStatus:
         """What the API shows."""
+        closed = self._what_closes() if self.phase is Phase.UP else ""
         here = Standing(
-            self.phase, self.reason, self.intent_is_started, self.is_drained, self.last_script
+            self.phase,
+            closed or self.reason,
+            self.intent_is_started,
+            self.is_drained,
+            self.last_script,
+            is_open=not closed,
         )
-        return await describe(self.plan, self.traffic, here, self.note)
+        shown = await describe(self.plan, self.traffic, here, self.note)
+        health = self._health.describe() if self._health is not None else None
+        return shown.model_copy(update={"checks": self._checks.describe(), "health": health})
 
     def table(self) -> models.FarmTable:
         """What predicts who answers a client."""
@@ -197,12 +193,25 @@ class FarmModule:
 
     def offers(self) -> dict[int, Offer]:
         """What this node offers at this moment, by share."""
-        is_open = self.phase is Phase.UP and not self.is_drained and not self._fault
+        is_open = self.phase is Phase.UP and not self._what_closes()
         nobody = Offer(0)
         return {
             share: one.offers[self.plan.node] if is_open else nobody
             for share, one in enumerate(self.plan.shares)
         }
+
+    def _what_closes(self) -> str:
+        """Why a module that is up serves no new clients; empty if it does."""
+        if self.is_drained:
+            return DRAINED
+        return self._fault or self._checks.what_closes()
+
+    def _judge(self) -> Judgement:
+        """What load balancers are told."""
+        if self.phase is not Phase.UP:
+            return Judgement(False, f"{self.phase}: {self.reason}" if self.reason else self.phase)
+        closed = self._what_closes()
+        return Judgement(not closed, closed or "UP")
 
     async def _find(self) -> None:
         self._remembered.recall()
@@ -214,7 +223,8 @@ class FarmModule:
                 await self._application.stop(is_forced=True)
             return
         if application is Presence.ON and not await self._application.what_does_not_answer():
-            self._enter(Phase.UP, "drained: serves no new clients" if self.is_drained else "")
+            self._checks.application_was_found()
+            self._enter(Phase.UP, DRAINED if self.is_drained else "")
             await self._begin()
             self.note(f"found running, and adopted: {', '.join(self.traffic.kinds)}")
         elif application is Presence.OFF:
@@ -245,11 +255,15 @@ class FarmModule:
             await self.traffic.prepare()
             if not self.traffic.is_running:
                 await self._begin()
-            await self._application.start()
+            await self._start_application()
         except TelamonError as error:
             await self._failed(str(error))
         else:
             self._open()
+
+    async def _start_application(self) -> None:
+        self._checks.application_is_new()
+        await self._application.start()
 
     async def _restart(self) -> None:
         self._is_restart_ordered = False
@@ -257,7 +271,7 @@ class FarmModule:
         await self._drain_out()
         try:
             await self._application.stop(is_forced=False)
-            await self._application.start()
+            await self._start_application()
         except TelamonError as error:
             await self._failed(str(error))
         else:
@@ -265,28 +279,40 @@ class FarmModule:
 
     async def _recover(self) -> None:
         reason, self._fault = self._fault, ""
+        cure, self._cure = self._cure, CheckAction.RESTART
+        if cure is CheckAction.STOP:
+            await self._stop_for_good(reason)
+            return
         self._enter(Phase.RESTARTING, reason, Severity.WARNING)
         if self._has_filter_failed:
             self._has_filter_failed = False
             await self.traffic.leave()
-        await self._failed(reason)
+        await self._failed(reason, cure)
 
-    async def _failed(self, reason: str) -> None:
+    async def _failed(self, reason: str, cure: CheckAction = CheckAction.RESTART) -> None:
         """Counts a failure; starts again, or stops for good if it was one too many."""
         failures = self.plan.configured.failures
         is_one_too_many = await self._remembered.count_failure(failures)
         self._enter(Phase.FAILED, reason, Severity.WARNING)
+        if cure is CheckAction.STOPSTART and not is_one_too_many:
+            self._is_forced = True
+            await self._stop(reason)
+            return
         await self._application.stop(is_forced=True)
         if is_one_too_many:
             self._is_forced = True
-            reason = (
+            await self._stop_for_good(
                 f"failed more than {failures.limit} times within {failures.window}, at last:"
-                f" {reason}; correct it and run `telamon module start {self.plan.module}` here"
+                f" {reason}"
             )
-            await self._remembered.intend(False)
-            await self._stop(reason)
         else:
             await asyncio.sleep(RETRY_S)
+
+    async def _stop_for_good(self, reason: str) -> None:
+        """Until an operator starts it again."""
+        await self._remembered.intend(False)
+        cure = f"correct it and run `telamon module start {self.plan.module}` here"
+        await self._stop(f"{reason}; {cure}")
 
     async def _stop(self, reason: str = "") -> None:
         self._enter(Phase.STOPPING, reason or "drains, to stop")
@@ -310,35 +336,23 @@ class FarmModule:
     async def _drain_out(self) -> None:
         """Waits until no connection is left here, for as long as configured."""
         self.traffic.offer(self.offers())
-        limit_s = self.plan.configured.drain_timeout.seconds
-        deadline_s = time.monotonic() + limit_s
-        phase_intent = self.intent_is_started
-        while not (self.traffic.is_drained or self._is_forced):
-            if self.intent_is_started is not phase_intent:
-                return
-            if time.monotonic() >= deadline_s:
-                await self.traffic.measure()
-                self.note(
-                    f"{self.traffic.connection_count} connections did not end within {limit_s:g} s"
-                    " (drain_timeout) and are reset",
-                    Severity.WARNING,
-                )
-                return
-            await asyncio.sleep(POLL_S)
+        intent = self.intent_is_started
+        await drained(
+            self.traffic,
+            self.plan.configured,
+            is_given_up=lambda: self._is_forced or self.intent_is_started is not intent,
+            note=self.note,
+        )
 
-    async def _look_at_application(self) -> None:
-        failures = 0
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if self.phase is not Phase.UP or self._fault:
-                failures = 0
-                continue
-            fault = await self._application.what_does_not_answer()
-            failures = failures + 1 if fault else 0
-            if failures >= FAILURES_IN_A_ROW and self.phase is Phase.UP:
-                self._fault = fault
-                self.traffic.offer(self.offers())
-                self._has_news.set()
+    def _check_asks(self, action: CheckAction, reason: str) -> None:
+        if self.phase is Phase.UP and not self._fault:
+            self._fault, self._cure = reason, action
+            self.traffic.offer(self.offers())
+            self._has_news.set()
+
+    def _checks_changed(self) -> None:
+        if self.phase is Phase.UP:
+            self.traffic.offer(self.offers())
 
     async def _look_at_silent_hosts(self) -> None:
         """Buries silent members whose hosts are dead, so that their clients learn it."""
@@ -353,7 +367,7 @@ class FarmModule:
         await self.traffic.begin(self._remembered.next_incarnation(), self.offers())
 
     def _open(self) -> None:
-        self._enter(Phase.UP, "drained: serves no new clients" if self.is_drained else "")
+        self._enter(Phase.UP, DRAINED if self.is_drained else "")
         self.traffic.offer(self.offers())
 
     def _drain(self, is_drained: bool) -> None:
@@ -367,6 +381,9 @@ class FarmModule:
 
     def _enter(self, phase: Phase, reason: str, severity: Severity = Severity.INFO) -> None:
         self.phase, self.reason = phase, reason
+        self._checks.look_while(
+            is_started=phase is not Phase.STOPPED, application_runs=phase is Phase.UP
+        )
         if phase is Phase.STOPPED:
             self._has_stopped.set()
         else:

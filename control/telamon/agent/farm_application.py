@@ -2,13 +2,16 @@
 
 Invariant: whether it runs is noted before and after every change of it, so that an agent that died
 in between finds "unknown". It answers when every TCP service accepts a connection on every virtual
-IP, of this host's own stack; a farm of UDP services alone is taken at its start script's word.
+IP, of this host's own stack, or where there is none on any address of this node; a farm of UDP
+services alone is taken at its start script's word.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from telamon.agent.memory import Memory
@@ -32,6 +35,7 @@ class FarmApplication:
     directory: Path
     memory: Memory
     note: Callable[[str, Severity], None]
+    own_addresses: tuple[IPv4Address | IPv6Address, ...]
 
     async def start(self) -> None:
         """Runs the start script, and waits until the application answers."""
@@ -72,12 +76,25 @@ class FarmApplication:
 
     async def what_does_not_answer(self) -> str:
         """Looks where the application accepts no connections; empty if it does everywhere."""
-        for address in [virtual.address.ip for virtual in self.configured.virtual_ips]:
-            for service in self.configured.services:
-                for ports in service.ports if service.protocol == "tcp" else ():
-                    if not await accepts(str(address), ports[0]):
-                        return f"the application does not answer on {address} port {ports[0]}"
+        virtual = [one.address.ip for one in self.configured.virtual_ips]
+        ports = [
+            ports[0]
+            for service in self.configured.services
+            if service.protocol == "tcp"
+            for ports in service.ports
+        ]
+        for address in virtual:
+            for port in ports:
+                if not await accepts(str(address), port):
+                    return f"the application does not answer on {address} port {port}"
+        for port in ports if not virtual else ():
+            if not await self._accepts_anywhere(port):
+                return f"the application does not answer on port {port} of any address here"
         return ""
+
+    async def _accepts_anywhere(self, port: int) -> bool:
+        looks = (accepts(str(address), port) for address in self.own_addresses)
+        return any(await asyncio.gather(*looks))
 
 
 async def accepts(address: str, port: int) -> bool:
@@ -93,12 +110,17 @@ async def accepts(address: str, port: int) -> bool:
 
 async def answers_at_all(address: str, port: int) -> bool:
     """Whether the host behind an address lives: its kernel refuses what nobody accepts."""
+    return await asyncio.to_thread(_answers_at_all, address, port)
+
+
+def _answers_at_all(address: str, port: int) -> bool:
+    """In a thread, because the kernel keeps the answer while this process gets no time to look: a
+    timer of the loop would then call a host dead that answered.
+    """
     try:
-        async with asyncio.timeout(ANSWER_LIMIT_S / 2):
-            _, writer = await asyncio.open_connection(address, port)
+        socket.create_connection((address, port), ANSWER_LIMIT_S / 2).close()
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError):
+    except OSError:
         return False
-    writer.close()
     return True

@@ -66,6 +66,11 @@ class Plan:
         """The virtual addresses."""
         return tuple(virtual.address.ip for virtual in self.configured.virtual_ips)
 
+    @property
+    def is_balanced_elsewhere(self) -> bool:
+        """There is no virtual address: load balancers ask the health endpoint."""
+        return not self.configured.virtual_ips
+
     def node_of(self, number: int) -> str:
         """The node with a member's number."""
         return next(node for node, one in self.numbers.items() if one == number)
@@ -99,6 +104,13 @@ class Plan:
                 if service.protocol == protocol and any(port in ports for ports in service.ports):
                     return index, service
         return None
+
+    def serves(self, protocol: str, port: int) -> bool:
+        """Whether a service covers a port."""
+        return any(
+            service.protocol == protocol and any(port in ports for ports in service.ports)
+            for service in self.configured.services
+        )
 
     def bucket(self, service: ConfiguredService, client: Address, client_port: int) -> int:
         """The bucket of a client of a service."""
@@ -145,6 +157,9 @@ def _refuse_too_many_ports(configured: FarmModule) -> None:
 
 
 def _shares(configured: FarmModule) -> tuple[Share, ...]:
+    if not configured.virtual_ips:
+        # Whoever balances elsewhere shares out by a table of its own.
+        return ()
     groups: dict[str, list[ConfiguredService]] = {}
     offers: dict[str, dict[str, Offer]] = {}
     for service in configured.services:
@@ -177,6 +192,8 @@ def _virtual_mac(configured: FarmModule, cluster_id: str) -> bytes:
     """
     if configured.virtual_mac is not None:
         return bytes.fromhex(configured.virtual_mac.replace(":", ""))
+    if not configured.virtual_ips:
+        return bytes(6)
     first: IPv4Address | IPv6Address = configured.virtual_ips[0].address.ip
     derived = hashlib.sha256(b"telamon farm mac\0" + cluster_id.encode() + first.packed).digest()
     return b"\x02" + derived[:5]

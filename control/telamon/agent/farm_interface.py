@@ -6,11 +6,12 @@ stack never answers for an address by itself; a table that a new module gets sho
 had it before. A filter that is found running is adopted as it is. The lease lasts as long as the
 shortest one of all shares. What is made is in the footprint first.
 
-A slow back end works in a thread, one call at a time, and the loop goes on.
+A slow back end works in a thread of its own, one call at a time, and the loop goes on.
 """
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
@@ -47,7 +48,7 @@ class FarmInterface:
         self._held: Chosen | None = None
         self._leases: dict[object, int] = {}
         self._changing = asyncio.Lock()
-        self._calling = asyncio.Lock()
+        self._thread: ThreadPoolExecutor | None = None
         self._groups = Groups(self.name)
         self._answering = Answering(self.name, interface.mac or "", complain)
         self._dispatching = Dispatching(interface, complain)
@@ -191,9 +192,11 @@ class FarmInterface:
         await self._dispatching.stop()
         self._groups.close()
         if self._held is not None:
-            async with self._calling:
-                self._held.filter.close()
+            await self._call(lambda held: held.close())
             self._held = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
 
     async def _attach(self, wanted: FilterBackEnd, member: int, *, is_clean: bool) -> None:
         must_dispatch = any(
@@ -216,6 +219,9 @@ class FarmInterface:
         self._answering.ownership.rules = self._footprint.addresses()
         self._dispatching.member = member
         self._report_groups()
+        if not back_ends.is_quick(chosen.kind):
+            # One of its own: a lease must not wait for the work of others.
+            self._thread = ThreadPoolExecutor(1, f"filter {self.name}")
         if not back_ends.answers_by_itself(chosen.kind):
             self._answering.start()
 
@@ -262,11 +268,11 @@ class FarmInterface:
             self._complain(str(error))
 
     async def _call(self, act: Callable[[RunningFilter], T]) -> T:
-        async with self._calling:
-            assert self._held is not None, "a share runs on a filter"
-            if back_ends.is_quick(self._held.kind):
-                return act(self._held.filter)
-            return await asyncio.to_thread(act, self._held.filter)
+        assert self._held is not None, "a share runs on a filter"
+        if self._thread is None:
+            return act(self._held.filter)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, act, self._held.filter)
 
 
 def _packed(mac: str) -> bytes:

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from functools import partial
 
 from telamon.agent.events import EventLog
-from telamon.agent.farm import FarmModule, FarmParts
+from telamon.agent.farm import FarmModule
 from telamon.agent.farm_application import answers_at_all
 from telamon.agent.farm_building import Plan, plan_of
 from telamon.agent.farm_interface import FarmInterface
+from telamon.agent.farm_parts import FarmParts
+from telamon.agent.health_endpoint import endpoint_of
 from telamon.agent.memory import Memory
 from telamon.agent.models import Severity
 from telamon.cluster.config import Cluster
 from telamon.cluster.credentials import read_secret
+from telamon.detect.module import StateOf
+from telamon.detect.planning import Place, plan_checks
 from telamon.module.farm_config import FarmModule as Configured
-from telamon.module.scripts import ScriptContext, Scripts
+from telamon.module.scripts import ScriptContext, Scripts, environment
 from telamon.net.addresses import interface_named, interface_with
 from telamon.paths import Paths
 
@@ -31,13 +35,16 @@ class FarmNode:
         cluster: Cluster,
         paths: Paths,
         events: EventLog,
+        *,
         tell: Callable[[str, tuple[str, bytes]], None],
+        state_of: StateOf,
     ) -> None:
         self._name = name
         self._cluster = cluster
         self._paths = paths
         self._events = events
         self._tell = tell
+        self._state_of = state_of
         self._interfaces: dict[str, FarmInterface] = {}
 
     def make(self, configured: Configured) -> FarmModule:
@@ -46,6 +53,9 @@ class FarmNode:
         plan = plan_of(configured, self._cluster, self._name, read_secret(paths.configuration))
         state, run = paths.module_state(name), paths.module_run(name)
         directory = paths.module(name)
+        node = self._cluster.node(self._name)
+        assert node is not None, "the agent has found itself in cluster.yaml"
+        own = node.addresses
         context = ScriptContext(
             module=name,
             node=self._name,
@@ -66,6 +76,17 @@ class FarmNode:
                 state=state,
                 events=self._events,
                 host_answers=self._host_answers,
+                own_addresses=tuple(own.values()),
+                checks=plan_checks(
+                    configured,
+                    Place(
+                        directory=directory,
+                        environment=environment(context, action="check", role="", is_forced=False),
+                        own_addresses=own,
+                        state_of=self._state_of,
+                    ),
+                ),
+                health=endpoint_of(configured, own),
             )
         )
 

@@ -34,6 +34,8 @@ class Standing:
     intent_is_started: bool
     is_drained: bool
     last_script: Path | None
+    is_open: bool
+    """Nothing keeps a module that is up from serving new clients."""
 
 
 async def describe(
@@ -50,9 +52,9 @@ async def describe(
     except TelamonError as error:
         packets = {}
         note(str(error))
-    is_open = any(view.state.active for view in traffic.views)
+    serves = plan.is_balanced_elsewhere or any(view.state.active for view in traffic.views)
     state = _STATES.get(here.phase, "WAIT")
-    ready = state == "UP" and (is_open or here.is_drained)
+    ready = state == "UP" and (here.is_drained or (here.is_open and serves))
     readiness = Readiness.READY if ready else Readiness.TRANSIENT
     if here.phase in ("failed", "stopped"):
         readiness = Readiness.NOT_READY

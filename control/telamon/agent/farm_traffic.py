@@ -38,6 +38,8 @@ class Surroundings:
     defect: Callable[[Exception], None]
     interface_of: Callable[[int], Awaitable[FarmInterface]]
     """The shared interface that the virtual IP of that index belongs on."""
+    own_addresses: tuple[Address, ...]
+    """This node's, where connections are when others balance them."""
 
 
 class FarmTraffic:
@@ -46,6 +48,7 @@ class FarmTraffic:
     def __init__(self, plan: Plan, surroundings: Surroundings) -> None:
         self._plan = plan
         self._around = surroundings
+        self._own_addresses = surroundings.own_addresses
         self._by_address: list[FarmInterface] = []
         self._neighbours: dict[tuple[str, int], str] = {}  # what the interfaces were told
         self._dispatcher = NOBODY
@@ -64,6 +67,8 @@ class FarmTraffic:
     @property
     def is_drained(self) -> bool:
         """Whether this node may stop without breaking anyone."""
+        if self._plan.is_balanced_elsewhere:
+            return self.connection_count == 0
         return all(view.state.is_drained for view in self.views)
 
     @property
@@ -184,6 +189,10 @@ class FarmTraffic:
     async def measure(self) -> None:
         """Counts the connections here, and tells the view changes in which buckets they are."""
         began_at_ns = boottime_ns()
+        if self._plan.is_balanced_elsewhere:
+            known = await connections(self._own_addresses)
+            self.connection_count = sum(self._plan.serves("tcp", one.port) for one in known)
+            return
         known = await connections(self._plan.addresses)
         sockets = [0] * len(self._plan.shares)
         for one in known:

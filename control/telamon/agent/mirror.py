@@ -56,7 +56,7 @@ from telamon.mirror.role_event import (
 )
 from telamon.mirror.role_state import RoleState, Settings
 from telamon.mirror.service import is_started, runs_application
-from telamon.module.check_config import CheckAction, When
+from telamon.module.check_config import CheckAction
 
 ADOPT_LIMIT_S = 5.0
 ANSWER_LIMIT_S = 10.0
@@ -287,7 +287,7 @@ class MirrorModule:
         if not runs_application(self._state):
             because = f": {view.reason}" if view.reason else ""
             return Judgement(False, f"{view.state}{because}")
-        missing = self._checks.what_is_missing(*When)
+        missing = self._checks.what_is_missing()
         return Judgement(not missing, missing or str(view.state))
 
     def _obey(self, action: Action) -> None:

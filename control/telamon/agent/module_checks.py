@@ -14,16 +14,22 @@ from telamon.detect.watch import Planned, Said, Shown, Watch
 
 
 def watch_module(
-    module: str, plans: tuple[Planned, ...], say: Callable[[Said], None], events: EventLog
+    module: str,
+    plans: tuple[Planned, ...],
+    say: Callable[[Said], None],
+    events: EventLog,
+    *,
+    changed: Callable[[Shown], None] = lambda _: None,
 ) -> Watch:
     """The module's checks, not running yet."""
 
-    def changed(shown: Shown) -> None:
+    def note(shown: Shown) -> None:
         text, severity = _news(shown)
         if text:
             events.append(text, module=module, severity=severity)
+        changed(shown)
 
-    return Watch(plans, say=say, changed=changed, clock_ms=boottime_ms)
+    return Watch(plans, say=say, changed=note, clock_ms=boottime_ms)
 
 
 def describe_checks(watch: Watch) -> list[models.CheckStatus]:

@@ -303,7 +303,12 @@ class Node:
         if self._farms is None:
             farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
             self._farms = farm_node.FarmNode(
-                self.name, self.cluster, self.paths, self.events, self.heartbeats.tell
+                self.name,
+                self.cluster,
+                self.paths,
+                self.events,
+                tell=self.heartbeats.tell,
+                state_of=self.state_of,
             )
         try:
             self._begin(name, self._farms.make(configured))

@@ -56,7 +56,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Network(Section):
     """One network between nodes. Heartbeats use every network."""
 
-    name: Name
+    name: Name = Field(examples=["name-of-example"])
     replication: Literal["preferred", "allowed", "never"] = "allowed"
     """Whether mirrored data may travel here; preferred networks are dialled first."""
 
@@ -64,8 +64,8 @@ class Network(Section):
 class Node(Section):
     """One server."""
 
-    name: Name
-    addresses: dict[str, AddressField] = Field(min_length=1)
+    name: Name = Field(examples=["name-of-example"])
+    addresses: dict[str, AddressField] = Field(min_length=1, examples=[{"lan": "192.0.2.1"}])
     """Network name -> this node's address in it."""
 
 
@@ -91,11 +91,15 @@ class HeartbeatTimes(Section):
 class Cluster(Section):
     """The whole of cluster.yaml."""
 
-    cluster: Name
-    id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    cluster: Name = Field(examples=["name-of-example"])
+    id: str = Field(pattern=r"^[0-9a-f]{32}$", examples=["0" * 32])
     """Random, made by `telamon cluster init`; nodes of different clusters never talk."""
-    networks: Annotated[tuple[Network, ...], Field(min_length=1, strict=False)]
-    nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=MAXIMUM_NODES, strict=False)]
+    networks: Annotated[tuple[Network, ...], Field(min_length=1, strict=False)] = Field(
+        examples=[[{"name": "name-of-example"}]]
+    )
+    nodes: Annotated[
+        tuple[Node, ...], Field(min_length=1, max_length=MAXIMUM_NODES, strict=False)
+    ] = Field(examples=[[{"name": "name-of-example", "addresses": {"lan": "192.0.2.1"}}]])
     ports: Ports = Ports()
     heartbeat: HeartbeatTimes = HeartbeatTimes()
     isolation: Literal["takeover", "wait"] = "takeover"

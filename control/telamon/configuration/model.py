@@ -1,24 +1,27 @@
 """From a document to a checked model: every fault at once, each with its line.
 
 Invariant: either a model that satisfies its form and its relations, or at least one fault. A value
-whose form is wrong does not hide other faults: it is set aside and the rest is checked without
-it, save relations that depend on it.
+whose form is wrong does not hide other faults: it is set aside, a required one for its field's
+example, and the rest is checked without it, save relations that depend on it.
 """
 
 import copy
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from telamon.configuration.document import Document, read
 from telamon.configuration.fault import Fault, Finding, Location, shown
 
 
 class Section(BaseModel):
-    """A mapping of a configuration file: unknown keys are refused, nothing is converted."""
+    """A mapping of a configuration file: unknown keys are refused, nothing is converted. A required
+    field has an example, of a form that meets nothing real."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -47,13 +50,15 @@ def validate(
             break
         except ValidationError as error:
             before = len(aside)
-            for detail in error.errors(include_url=False):
+            for detail in _details(error):
                 if detail["loc"] in aside:
                     continue
                 location = _written(detail["loc"], document)
                 message = _message(detail["type"], detail["msg"], detail["loc"], model)
                 faults.setdefault((location, message), document.fault(location, message))
-                aside |= _set_aside(value, location)
+                aside |= _set_aside(value, detail["loc"], model) or _set_aside(
+                    value, location, model
+                )
             if len(aside) == before:
                 return tuple(faults.values())
     for finding in relations(checked):
@@ -62,6 +67,21 @@ def validate(
             message = f"{shown(where)}: {finding.message}" if where else finding.message
             faults.setdefault((where, message), document.fault(where, message))
     return tuple(faults.values()) or Parsed(checked, document)
+
+
+def _details(error: ValidationError) -> list[ErrorDetails]:
+    """What pydantic found, save that a list is too short because its items are faulty."""
+    details = error.errors(include_url=False)
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short" or not any(_lies_in(one, detail) for one in details)
+    ]
+
+
+def _lies_in(inner: ErrorDetails, outer: ErrorDetails) -> bool:
+    depth = len(outer["loc"])
+    return len(inner["loc"]) > depth and inner["loc"][:depth] == outer["loc"]
 
 
 def parse(
@@ -81,23 +101,36 @@ def _written(reported: tuple[int | str, ...], document: Document) -> Location:
     return location
 
 
-def _set_aside(value: object, location: Location) -> set[Location]:
-    """Remove the faulty value, or the whole list it stands in, so that the rest can be checked.
-    Gives what was removed: nothing if it is the document itself."""
+def _set_aside(value: object, location: Location, model: type[Section]) -> set[Location]:
+    """Put the field's example in place of the faulty or missing value, or of the whole list that it
+    stands in; without an example remove it. Gives the location, or nothing if there is no way."""
     while location and isinstance(location[-1], int):
         location = location[:-1]
-    if not location:
+    holder = _holder(value, location)
+    if holder is None:
         return set()
-    holder = value
-    for part in location[:-1]:
-        if isinstance(holder, dict) and part not in holder:
-            return set()
-        assert isinstance(holder, dict | list)
-        holder = holder[part]  # type: ignore[index]
-    if not isinstance(holder, dict) or location[-1] not in holder:
+    key = location[-1]
+    field = _fields_at(model, location[:-1]).get(str(key))
+    if field is not None and field.examples:
+        holder[key] = copy.deepcopy(field.examples[0])
+    elif key in holder:
+        del holder[key]
+    else:
         return set()
-    del holder[location[-1]]
     return {location}
+
+
+def _holder(value: object, location: Location) -> dict[str | int, object] | None:
+    """The mapping in which the last part of a location stands, or should."""
+    if not location:
+        return None
+    for part in location[:-1]:
+        is_there = isinstance(value, dict) and part in value
+        is_item = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if not is_there and not is_item:
+            return None
+        value = value[part]  # type: ignore[index]
+    return value if isinstance(value, dict) else None
 
 
 def _touches(one: Location, other: Location) -> bool:
@@ -119,16 +152,16 @@ def _message(kind: str, text: str, reported: tuple[int | str, ...], model: type[
     return f"{shown(reported)}: {text.removeprefix('Value error, ')}"
 
 
-def _fields_at(model: type[Section], location: Location) -> Iterable[str]:
-    """The keys which the model knows at a location."""
+def _fields_at(model: type[Section], location: Location) -> Mapping[str, FieldInfo]:
+    """The fields which the model knows at a location."""
     holder: object = model
     for part in location:
         if isinstance(part, str) and isinstance(holder, type) and issubclass(holder, BaseModel):
             entry = holder.model_fields.get(part)
             holder = _model_in(entry.annotation) if entry else None
     if isinstance(holder, type) and issubclass(holder, BaseModel):
-        return holder.model_fields.keys()
-    return ()
+        return holder.model_fields
+    return {}
 
 
 def _model_in(annotation: object) -> object:

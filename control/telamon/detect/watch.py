@@ -11,7 +11,7 @@ Invariants
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from telamon.detect import check
@@ -86,18 +86,29 @@ class Watch:
         """Every check as it stands."""
         return [Shown(one.plan, one.state) for one in self._checks]
 
-    def what_is_missing(self, *whens: When) -> str:
-        """The first check of these that is not content although it is to look; empty if all are. A
-        check whose failure asks for nothing does not count.
+    def what_is_missing(self) -> str:
+        """The first check that is to look and is not content; empty if all are. A check whose
+        failure asks for nothing does not count.
         """
+        return next((_why(one) for one in self._counting() if not _is_up(one)), "")
+
+    def what_is_down(self) -> str:
+        """The first such check that is down or stands in the way; empty if none does."""
+        return next((_why(one) for one in self._counting() if one.state.has_asked), "")
+
+    def _counting(self) -> Iterator["_Driven"]:
         for one in self._checks:
-            plan, state = one.plan, one.state
-            if plan.action is CheckAction.NONE or plan.when not in whens:
-                continue
-            if one.is_wanted and state.standing is not check.Standing.UP:
-                why = state.error if state.error_ms >= state.since_ms else ""
-                return f"check {plan.name}: {why or check.NOT_LOOKED_YET}"
-        return ""
+            if one.is_wanted and one.plan.action is not CheckAction.NONE:
+                yield one
+
+
+def _is_up(one: "_Driven") -> bool:
+    return one.state.standing is check.Standing.UP
+
+
+def _why(one: "_Driven") -> str:
+    is_recent = one.state.error and one.state.error_ms >= one.state.since_ms
+    return f"check {one.plan.name}: {one.state.error if is_recent else check.NOT_LOOKED_YET}"
 
 
 class _Driven:

@@ -17,6 +17,7 @@ TABLES = 32
 MAC_BYTES = 6
 
 _TABLE_TAIL = struct.Struct("=QIB3x")
+TABLE_BYTES = 2 * BUCKETS + _TABLE_TAIL.size
 _ADDRESS_RULE = struct.Struct("=HBB6s2x")
 _SERVICE_KEY = struct.Struct("=16s2sBx")
 _SERVICE = struct.Struct("=HBB")

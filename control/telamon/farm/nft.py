@@ -40,6 +40,7 @@ class NftFilter:
         self._rules: dict[Address, AddressRule] = {}
         self._services: tuple[Service, ...] = ()
         self._images: dict[int, TableImage] = {}
+        self._until_ns = 0
 
     def set_member(self, number: int, mac: bytes) -> None:
         """Say which member this node is. `mac` is the responder's business here."""
@@ -66,6 +67,7 @@ class NftFilter:
 
     def switch_table(self, table: int, image: TableImage) -> None:
         """Show packets a new table, in the instant of one transaction."""
+        self._stand_again_if_flushed()
         known = self._images.get(table)
         change = nft_rules.table_change(self._interface, table, image, self._member)
         self._run(change, f"show table {table}")
@@ -83,7 +85,13 @@ class NftFilter:
 
     def renew_lease(self, until_ns: int) -> None:
         """Let this node own buckets until that time of CLOCK_BOOTTIME."""
-        remaining_ms = (until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) // _MILLISECOND
+        self._stand_again_if_flushed()
+        self._until_ns = until_ns
+        self._renew()
+
+    def _renew(self) -> None:
+        remaining_ms = self._until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        remaining_ms //= _MILLISECOND
         self._run(nft_rules.lease(self._interface, remaining_ms), "renew the lease")
 
     def lease_until_ns(self) -> int:
@@ -113,6 +121,20 @@ class NftFilter:
     def close(self) -> None:
         """Let go of the rules; they go on."""
         self._nftables.close()
+
+    def _stand_again_if_flushed(self) -> None:
+        """A firewall that is loaded anew flushes everyone's rules. Until the next renewal finds
+        out, this node takes nobody: without ingress rules the frames are not the host's.
+        """
+        if stands(self._nftables, self._interface):
+            return
+        _log.warning("the nft rules of %s were flushed and are made again", self._interface)
+        self._run(nft_rules.ruleset(self._interface, {}, (), {}), "make the farm's rules again")
+        for table, image in self._images.items():
+            change = nft_rules.table_change(self._interface, table, image, self._member)
+            self._run(change, f"show table {table}")
+        self._rebuild()
+        self._renew()
 
     def _rebuild(self) -> None:
         """Set the rules once all their tables are known: adopted rules stay untouched till then."""
@@ -170,14 +192,18 @@ def attach(interface: str) -> NftFilter:
 def adopt(interface: str) -> NftFilter | None:
     """The rules that already stand on the interface, if they do."""
     nftables = Nftables()
-    try:
-        nftables.run(
-            f"list set {nft_rules.ingress_table(interface)} lease", f"find rules on {interface}"
-        )
-    except NetworkError:
-        nftables.close()
-        return None
-    return NftFilter(interface, nftables)
+    if stands(nftables, interface):
+        return NftFilter(interface, nftables)
+    nftables.close()
+    return None
+
+
+def stands(nftables: Nftables, interface: str) -> bool:
+    """Whether ingress rules of a farm stand on the interface. By the list of chains: to list one,
+    or a counter, nft reads all of our sets (50 ms).
+    """
+    chains = nftables.run("list chains netdev", f"find rules on {interface}")
+    return f"table {nft_rules.ingress_table(interface)} {{" in chains
 
 
 def detach(interface: str) -> None:

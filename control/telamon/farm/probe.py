@@ -141,14 +141,14 @@ async def _route(target: Address) -> tuple[str, Address]:
     """The interface and the own address by which the target is reached."""
     try:
         async with AsyncIPRoute() as netlink:
-            for route in [one async for one in await netlink.route("get", dst=str(target))]:
+            for route in await netlink.route("get", dst=str(target)):
                 interface = socket.if_indextoname(route.get("oif"))
                 source = ip_address(route.get("prefsrc"))
                 if interface != "lo":
                     return interface, source
-    except (NetlinkError, OSError, ValueError) as error:
+    except NetlinkError as error:
         raise NetworkError(
-            f"{target} cannot be reached from this host: {error}; check its routes"
+            f"{target} cannot be reached from this host: {error.args[1]}; check its routes"
         ) from error
     raise NetworkError(
         f"{target} is an address of this host itself: trace it from a client, a host that is no"

@@ -120,8 +120,17 @@ class FarmModule(model.Module):
 def relations(module: FarmModule) -> Iterator[Finding]:
     """Relations inside one farm module."""
     yield from model.relations(module)
-    if not module.virtual_ips:
-        yield Finding((("virtual_ips",),), "a farm needs at least one virtual IP")
+    if not module.virtual_ips and module.health is None:
+        yield Finding(
+            (("virtual_ips",), ("health",)),
+            "a farm needs a virtual IP, or `health:` for load balancers that find its nodes",
+        )
+    if not module.virtual_ips and module.health and module.health.notice > module.drain_timeout:
+        yield Finding(
+            (("health", "notice"), ("drain_timeout",), ("virtual_ips",)),
+            f"health.notice <= drain_timeout is broken: {module.health.notice} >"
+            f" {module.drain_timeout}",
+        )
     if module.mode == "dispatch" and module.virtual_mac is not None:
         yield Finding((("virtual_mac",), ("mode",)), "`mode: dispatch` has no virtual MAC address")
     yield from _nodes(module)

@@ -9,6 +9,7 @@ from pydantic import Field
 from telamon.cluster.config import AddressField, Name, Port
 from telamon.configuration.fault import Finding
 from telamon.configuration.model import Section
+from telamon.configuration.quantity import Duration, DurationField
 
 
 class HealthEndpoint(Section):
@@ -21,6 +22,9 @@ class HealthEndpoint(Section):
     """Listens on this address alone; without it and `network`, on all of the node's."""
     network: Name | None = None
     """Listens on the node's own address in this network alone."""
+    notice: DurationField = Duration(10_000)
+    """A farm without virtual IPs goes on so long after the first 503 before it stops, so that load
+    balancers notice."""
 
     def meets(self, other: "HealthEndpoint") -> bool:
         """Whether both could not listen on one node."""

@@ -31,7 +31,7 @@ def _mapped(value: object) -> object:
 class ReplicatedDirectory(Section):
     """A directory that is mirrored in place."""
 
-    path: DirectoryPath
+    path: DirectoryPath = Field(examples=["/path/of/example"])
     exclude: Annotated[tuple[Pattern, ...], Field(strict=False)] = ()
     """Names that stay local, as patterns relative to the directory."""
     mapped: Annotated[tuple[Pattern, ...], Field(strict=False), BeforeValidator(_mapped)] = ()
@@ -43,7 +43,7 @@ class Replication(Section):
 
     directories: Annotated[
         tuple[ReplicatedDirectory, ...], Field(min_length=1, max_length=64, strict=False)
-    ]
+    ] = Field(examples=[[{"path": "/path/of/example"}]])
     sync: Literal["always", "fsync", "async"] = "fsync"
     acknowledge: Literal["disk", "memory"] = "disk"
     port: Port | None = None
@@ -61,7 +61,7 @@ class MirrorModule(model.Module):
     """The whole of a mirror's module.yaml."""
 
     kind: Literal["mirror"]
-    replicate: Replication
+    replicate: Replication = Field(examples=[{"directories": [{"path": "/path/of/example"}]}])
     default_primary: Name | None = None
     """Becomes primary when both nodes have equal claims; else the first of `nodes`."""
     isolation: Literal["takeover", "wait"] | None = None

@@ -72,8 +72,8 @@ VirtualAddress = Annotated[
 class VirtualIp(Section):
     """An address that moves with the module."""
 
-    address: VirtualAddress
-    network: Name
+    address: VirtualAddress = Field(examples=["192.0.2.1/32"])
+    network: Name = Field(examples=["name-of-example"])
     interface: InterfaceName | None = None
     """Without it: the interface that holds the node's own address in `network`."""
 
@@ -99,8 +99,10 @@ class FailureCounter(Section):
 class Module(Section):
     """What all kinds have in common."""
 
-    module: ModuleName
-    nodes: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAXIMUM_NODES, strict=False)]
+    module: ModuleName = Field(examples=["name-of-example"])
+    nodes: Annotated[
+        tuple[Name, ...], Field(min_length=1, max_length=MAXIMUM_NODES, strict=False)
+    ] = Field(examples=[["name-of-example", "name-of-another"]])
     virtual_ips: Annotated[tuple[VirtualIp, ...], Field(strict=False)] = ()
     application: Application = Application()
     checks: Annotated[tuple[Check, ...], Field(strict=False)] = ()

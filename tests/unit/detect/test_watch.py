@@ -112,10 +112,10 @@ async def test_a_failure_is_said_with_its_action_and_its_end() -> None:
         look.outcome = bad("gone")
         await until(lambda: bool(records.said))
         assert records.said[0] == Said("a", CheckAction.STOPSTART, Failed("gone"))
-        assert watch.what_is_missing(*When) == "check a: gone"
+        assert watch.what_is_missing() == "check a: gone"
         look.outcome = GOOD
         await until(lambda: Said("a", CheckAction.STOPSTART, Recovered()) in records.said)
-        assert watch.what_is_missing(*When) == ""
+        assert watch.what_is_missing() == ""
     standings = [standing for _, standing in records.changes]
     assert standings == [Standing.STARTING, Standing.UP, Standing.DOWN, Standing.UP]
 
@@ -132,7 +132,7 @@ async def test_a_restart_of_the_application_begins_the_check_anew() -> None:
         await until(lambda: watch.shown()[0].state.since_ms > began_ms)
         assert watch.shown()[0].state.standing is Standing.STARTING
         assert records.said == []
-        assert watch.what_is_missing(When.APPLICATION).startswith("check a: ")
+        assert watch.what_is_missing().startswith("check a: ")
 
 
 async def test_what_makes_wait_stands_in_the_way_from_the_beginning() -> None:
@@ -154,7 +154,7 @@ async def test_what_is_only_shown_is_not_missed() -> None:
     async with watching(one) as (watch, records):
         watch.look_while(is_started=True, application_runs=True)
         await until(lambda: bool(records.said))
-        assert watch.what_is_missing(*When) == ""
+        assert watch.what_is_missing() == ""
         assert watch.shown()[0].state.standing is Standing.DOWN
 
 

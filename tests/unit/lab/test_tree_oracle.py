@@ -139,3 +139,14 @@ def test_left_out_names_may_differ_and_touch_their_directory(trees: tuple[Path, 
     (right / "directory" / "temporary").write_text("here only")
     assert compare(left, right) != []
     assert compare(left, right, Excludes.of(["directory/**"])) == []
+
+
+def test_what_was_allocated_and_read_is_still_a_hole(trees: tuple[Path, Path]) -> None:
+    for tree in trees:
+        with (tree / "reserved").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 64 * BLOCK_BYTES)
+    left, right = trees
+    os.utime(left / "reserved", ns=(1, 1))
+    os.utime(right / "reserved", ns=(1, 1))
+    (left / "reserved").read_bytes()
+    assert [found for found in compare(left, right) if found.path == b"reserved"] == []

@@ -1,0 +1,143 @@
+"""Farm nodes whose applications are watched: clients of a dead one move and come back, a check may
+only close the traffic, and load balancers find the nodes of a farm without virtual addresses.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from farms import (
+    LAB,
+    MODULE,
+    NODES,
+    PORT,
+    WAIT_S,
+    Client,
+    FarmInLab,
+    farm_in_lab,
+    make_module,
+)
+from probes import HEALTH, Probe
+
+from telamon.agent.models import CheckStatus
+from telamon.lab.lab import Lab
+
+POLL_S = 0.1
+ADDRESSES = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "10.0.0.3"}
+FAST = {"interval": "200ms", "timeout": "200ms"}
+
+
+def until(is_so: Callable[[], bool], seen: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, seen()
+        time.sleep(POLL_S)
+
+
+def checks_of(farm: FarmInLab, node: str) -> dict[str, CheckStatus]:
+    return {check.name: check for check in farm.status()[node].checks}
+
+
+def kill_application(farm: FarmInLab, node: str) -> None:
+    farm.lab.host(node).run(["pkill", "--signal=KILL", "--full", "scripts/server"])
+
+
+def times_down(farm: FarmInLab, node: str) -> int:
+    return farm.telamon(node, "events", "--limit=500").count("check port is down")
+
+
+@pytest.fixture
+def watched(lab_name: str) -> Iterator[FarmInLab]:
+    """Each node's application is restarted; a mark on the node closes its traffic."""
+    mark = {"name": "mark", "custom": {"script": "scripts/mark"}, "action": "wait", **FAST}
+    port = {"name": "port", "tcp": {"port": PORT}, **FAST}
+    with farm_in_lab(
+        lab_name,
+        checks=[port, mark],
+        scripts={"mark": "#!/bin/sh\n[ ! -e /etc/closed ] || { echo closed; exit 1; }\n"},
+        failures={"limit": 2, "window": "1h"},
+        health=HEALTH,
+    ) as made:
+        yield made
+
+
+def test_clients_of_a_dead_application_move_and_come_back(watched: FarmInLab) -> None:
+    probe = Probe(watched.lab, ADDRESSES)
+    until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+    with Client(watched.lab.host("c1")) as client:
+        for times in (1, 2):
+            kill_application(watched, "n2")
+            until(lambda: times_down(watched, "n2") == times, watched.status)  # noqa: B023
+            until(lambda: checks_of(watched, "n2")["port"].state == "up", watched.status)
+            watched.until_serving(*NODES)
+        # One too many in the window: the node stops, and its buckets move for good.
+        kill_application(watched, "n2")
+        watched.until_serving("n1", "n3")
+        stopped = watched.until(lambda now: now["n2"].state == "STOP", "stopped")["n2"]
+        assert "failed more than 2 times within 1h" in stopped.reason
+        assert "check port" in stopped.reason
+        assert {node for _, node in client.connect(30)} == {"n1", "n3"}
+    assert probe.statuses() == {"n1": 200, "n2": 503, "n3": 200}
+    watched.telamon("n1", "module", "start", MODULE, "--node", "n2", "--wait")
+    watched.until_serving(*NODES)
+    until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+
+
+def test_a_check_that_waits_only_closes_the_traffic(watched: FarmInLab) -> None:
+    probe = Probe(watched.lab, ADDRESSES)
+    with Client(watched.lab.host("c1")) as client:
+        client.connect(60)
+        watched.lab.host("n3").run(["touch", "/etc/closed"])
+        now = watched.until_serving("n1", "n2")
+        assert now["n3"].state == "UP"
+        assert now["n3"].reason == "check mark: script mark exited with 1: closed"
+        until(lambda: probe.statuses() == {"n1": 200, "n2": 200, "n3": 503}, probe.ask)
+        works, broken = client.echo()
+        assert broken == {}
+        assert works["n3"] > 0
+        assert {node for _, node in client.connect(30)} == {"n1", "n2"}
+        watched.lab.host("n3").run(["rm", "/etc/closed"])
+        watched.until_serving(*NODES)
+        assert client.echo()[1] == {}
+
+
+def test_draining_and_a_restart_of_the_agent_are_told_to_load_balancers(
+    watched: FarmInLab,
+) -> None:
+    probe = Probe(watched.lab, ADDRESSES)
+    until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+    watched.telamon("n1", "farm", "drain", "n3")
+    assert probe.ask()["n3"] == (503, "drained: serves no new clients")
+    watched.telamon("n1", "farm", "undrain", "n3", "--wait")
+    until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+
+
+def test_a_farm_without_virtual_addresses_is_found_by_load_balancers(lab_name: str) -> None:
+    with Lab.up(lab_name, LAB) as lab:
+        farm = FarmInLab(lab)
+        probe = Probe(lab, ADDRESSES)
+        source = make_module(
+            lab.host("n1"), virtual_ips=[], health={**HEALTH, "notice": "2s"}, drain_timeout="30s"
+        )
+        farm.telamon("n1", "module", "install", str(source))
+        farm.telamon("n1", "module", "start", MODULE, "--wait")
+        until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+        assert {here.state for here in farm.status().values()} == {"UP"}
+        kill_application(farm, "n2")
+        until(lambda: probe.statuses() == {"n1": 200, "n2": 503, "n3": 200}, probe.ask)
+        until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
+        began_s = time.monotonic()
+        farm.telamon("n1", "module", "stop", MODULE, "--node", "n3")
+        # It still serves while load balancers may not have noticed.
+        assert probe.ask()["n3"][0] == 503
+        lab.host("c1").run(
+            [
+                sys.executable,
+                "-c",
+                f"import socket; socket.create_connection(('10.0.0.3', {PORT}), 3)",
+            ]
+        )
+        farm.until(lambda now: now["n3"].state == "STOP", "stopped")
+        assert time.monotonic() - began_s >= 2.0
+        assert probe.statuses() == {"n1": 200, "n2": 200, "n3": 503}
