@@ -46,7 +46,7 @@ use std::path::PathBuf;
 use crate::record::{FileId, Lsn};
 
 pub use applier::Applier;
-pub use blocks::{BlockHashes, HASH_BYTES};
+pub use blocks::{BlockHashes, HASH_BYTES, Zeroes};
 pub use error::ApplyError;
 pub use tree::{Found, ObjectKind, Tree};
 

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::pace::Pace;
 use super::progress::Meter;
 use super::{BLOCK_BYTES, Request};
-use crate::apply::{BlockHashes, HASH_BYTES};
+use crate::apply::{BlockHashes, HASH_BYTES, Zeroes};
 use crate::journal::{Journal, Trees};
 use crate::lineage::StoreError;
 use crate::link::channel::Channel;
@@ -208,7 +208,8 @@ impl Source {
         if first_block == 0 {
             self.compared = None;
             if let Some(opened) = self.open(file)? {
-                let hashes = BlockHashes::new(opened, BLOCK_BYTES).map_err(local("read a file"))?;
+                let hashes = BlockHashes::new(opened, BLOCK_BYTES, Zeroes::Matter)
+                    .map_err(local("read a file"))?;
                 self.compared = Some(Compared {
                     file,
                     hashes,

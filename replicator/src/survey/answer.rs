@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{FILES_MAX, HASHES_IN_ANSWER};
-use crate::apply::BlockHashes;
+use crate::apply::{BlockHashes, Zeroes};
 use crate::journal::{Journal, Trees};
 use crate::link::LinkError;
 use crate::link::channel::{Channel, Inbox};
@@ -95,7 +95,7 @@ impl Answerer {
             if self.readings.len() >= FILES_MAX {
                 return Err(LinkError::Unexpected("too many files at a time".to_owned()));
             }
-            let hashes = BlockHashes::new(opened, BLOCK_BYTES)?;
+            let hashes = BlockHashes::new(opened, BLOCK_BYTES, Zeroes::AreHoles)?;
             self.readings.insert(
                 file,
                 Reading {

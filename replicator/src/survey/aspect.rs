@@ -24,7 +24,7 @@ pub enum Aspect {
     /// Extended attributes, ACLs among them.
     Extended,
     Size,
-    /// Bytes, or where the holes are.
+    /// Bytes; a hole reads as zeroes.
     Content,
     Modified,
     /// Number of hard links.

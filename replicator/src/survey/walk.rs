@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::aspect::{aspects, fingerprint};
 use super::{Aspect, Difference, FILES_MAX, IsStopped, SurveyError};
-use crate::apply::{ApplyError, BlockHashes, Found, ObjectKind, Tree, names};
+use crate::apply::{ApplyError, BlockHashes, Found, ObjectKind, Tree, Zeroes, names};
 use crate::identity::Identity;
 use crate::journal::Entry;
 use crate::link::LinkError;
@@ -273,7 +273,7 @@ impl<'a> Surveyor<'a> {
             Err(Errno::STALE) => return Ok(()),
             opened => opened.map_err(|fault| self.blame(tree, &path, fault))?,
         };
-        let hashes = BlockHashes::new(opened.into(), BLOCK_BYTES)
+        let hashes = BlockHashes::new(opened.into(), BLOCK_BYTES, Zeroes::AreHoles)
             .map_err(|error| self.blame_read(tree, &path, &error))?;
         while self.compared.len() >= FILES_MAX {
             self.take_hashes(hear)?;
