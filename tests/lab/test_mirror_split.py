@@ -84,7 +84,7 @@ def test_the_other_side_may_be_chosen_and_an_interruption_forgets_nothing(lab_na
         mirror.await_reason(STEP_TIMEOUT_S, "n2", "split brain")
         mirror.order("stop", "n1", "--node", "n1")
         mirror.await_states(STEP_TIMEOUT_S, ready=False, n1=STOP)
-        mirror.order("prim", "n2")
+        mirror.order("prim", "n2", "--force")
         mirror.await_states(STEP_TIMEOUT_S, n2=ALONE)
         mirror.order("start", "n1", "--node", "n1")
         mirror.await_reason(STEP_TIMEOUT_S, "n1", "split brain")

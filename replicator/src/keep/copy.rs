@@ -12,6 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::apply::{Found, Tree, attributes_of, extended_of, set_exact};
+use crate::record::Attributes;
 
 /// Content copied between two looks at whether to stop.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -50,20 +51,26 @@ pub(super) fn copy(
             (refer(directory, name)?, 0)
         }
     };
-    let extended = extended_of(node)?;
-    let attributes = attributes_of(stat);
-    match set_exact(copied.as_fd(), &attributes, &extended) {
+    dress(copied.as_fd(), &attributes_of(stat), &extended_of(node)?)?;
+    Ok(bytes)
+}
+
+/// Gives a copy its attributes.
+pub(super) fn dress(
+    copied: BorrowedFd<'_>,
+    attributes: &Attributes,
+    extended: &[(Vec<u8>, Vec<u8>)],
+) -> Result<(), Errno> {
+    match set_exact(copied, attributes, extended) {
         // The place's file system has no such attributes: what it can hold is kept.
         Err(Errno::OPNOTSUPP) => {
             tracing::warn!(
-                name = %name.escape_ascii(),
-                "kept without its extended attributes, which the file system of the place does not have"
+                "something is kept without its extended attributes, which the file system of the place does not have"
             );
-            set_exact::<&[u8], &[u8]>(copied.as_fd(), &attributes, &[])?;
+            set_exact::<&[u8], &[u8]>(copied, attributes, &[])
         }
-        result => result?,
+        result => result,
     }
-    Ok(bytes)
 }
 
 fn refer(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {

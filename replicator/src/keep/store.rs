@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::copy::{self, Source};
 use super::record::{Kept, Record};
 use super::{KeepError, date};
-use crate::apply::{Found, Tree, attributes_of, set_exact};
+use crate::apply::{Found, Tree, attributes_of, extended_of, names, set_modified};
 use crate::identity::Identity;
 use crate::lineage::Lineage;
 use crate::record::Attributes;
@@ -95,12 +95,9 @@ impl<'a> Store<'a> {
                 .map_err(|cause| self.failed("hold open", cause))?,
         );
         for (tree, path, attributes) in std::mem::take(&mut self.made).into_iter().rev() {
-            let stamped = self.enter(tree, &path).and_then(|directory| {
-                Ok(crate::apply::set_modified(
-                    directory.as_fd(),
-                    attributes.modified,
-                )?)
-            });
+            let stamped = self
+                .enter(tree, &path)
+                .and_then(|directory| Ok(set_modified(directory.as_fd(), attributes.modified)?));
             stamped.map_err(|fault| self.blame(tree, &path, fault))?;
         }
         syncfs(&top).map_err(|fault| self.failed("flush", fault.into()))?;
@@ -138,7 +135,7 @@ impl<'a> Store<'a> {
         while let Some(path) = pending.pop() {
             let target = self.enter(tree, &path)?;
             let directory = local.walk(&path)?;
-            for name in crate::apply::names(directory.as_fd())? {
+            for name in names(directory.as_fd())? {
                 let below = [&*path, b"/", &*name.bytes].concat();
                 let Some(found) = local.find(directory.as_fd(), &name.bytes)? else {
                     continue;
@@ -186,14 +183,17 @@ impl<'a> Store<'a> {
     /// The kept directory for one of a tree, made with its attributes if it is not there.
     fn enter(&mut self, tree: usize, path: &[u8]) -> io::Result<OwnedFd> {
         let local = &self.trees[tree];
-        let mut at = self.open_top()?;
+        let (mut at, mut is_new) = (self.open_top()?, false);
         for component in local.path.components() {
             if let std::path::Component::Normal(name) = component {
-                at = step(at.as_fd(), name.as_encoded_bytes())?.0;
+                (at, is_new) = step(at.as_fd(), name.as_encoded_bytes())?;
             }
         }
         let mut here = local.walk(b"")?;
         let mut done = Vec::new();
+        if is_new {
+            self.dress((tree, &done), here.as_fd(), at.as_fd())?;
+        }
         for name in path
             .split(|&byte| byte == b'/')
             .filter(|name| !name.is_empty())
@@ -203,17 +203,25 @@ impl<'a> Store<'a> {
             }
             done.extend_from_slice(name);
             here = local.step(here.as_fd(), name)?;
-            let (next, is_new) = step(at.as_fd(), name)?;
+            (at, is_new) = step(at.as_fd(), name)?;
             if is_new {
-                let source = rustix::fs::fstat(&here)?;
-                let attributes = attributes_of(&source);
-                let extended = crate::apply::extended_of(here.as_fd())?;
-                set_exact(next.as_fd(), &attributes, &extended)?;
-                self.made.push((tree, done.clone(), attributes));
+                self.dress((tree, &done), here.as_fd(), at.as_fd())?;
             }
-            at = next;
         }
         Ok(at)
+    }
+
+    /// Gives a kept directory the attributes of the one it stands for.
+    fn dress(
+        &mut self,
+        (tree, path): (usize, &[u8]),
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let attributes = attributes_of(&rustix::fs::fstat(from)?);
+        copy::dress(to, &attributes, &extended_of(from)?)?;
+        self.made.push((tree, path.to_vec(), attributes));
+        Ok(())
     }
 
     fn open_top(&mut self) -> io::Result<OwnedFd> {

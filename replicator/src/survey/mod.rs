@@ -9,6 +9,7 @@
 mod answer;
 mod aspect;
 mod call;
+mod compared;
 mod verify;
 mod walk;
 

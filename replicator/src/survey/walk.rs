@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::aspect::{aspects, fingerprint};
+use super::compared::{CompareError, Compared};
 use super::{Aspect, Difference, FILES_MAX, IsStopped, SurveyError};
 use crate::apply::{ApplyError, BlockHashes, Found, ObjectKind, Tree, Zeroes, names};
 use crate::identity::Identity;
@@ -36,40 +37,6 @@ pub struct Visit {
     pub ours: Identity,
     /// Relative to the replicated directory, ending in a slash unless it is that.
     pub path: Vec<u8>,
-}
-
-/// A file whose hashes are under way.
-struct Compared {
-    theirs: FileId,
-    path: Vec<u8>,
-    found: Found,
-    hashes: BlockHashes,
-    next_block: u64,
-    /// Nobody wants to hear more of it; its answers are still to come.
-    is_enough: bool,
-}
-
-impl Compared {
-    fn tell(
-        &mut self,
-        aspect: Aspect,
-        fingerprint: [u8; 32],
-        hear: &mut Hear<'_>,
-    ) -> Result<(), SurveyError> {
-        if self.is_enough {
-            return Ok(());
-        }
-        let heard = hear(&Difference {
-            tree: usize::from(self.theirs.tree),
-            path: &self.path,
-            found: Some(&self.found),
-            aspect,
-            block: self.next_block,
-            fingerprint,
-        })?;
-        self.is_enough = heard == Enough::Yes;
-        Ok(())
-    }
 }
 
 /// What was counted on the way.
@@ -316,16 +283,15 @@ impl<'a> Surveyor<'a> {
             }
             other => return Err(unexpected(&other).into()),
         };
-        for hash in &theirs {
-            let ours = compared.hashes.next().transpose();
-            let ours = ours.map_err(|error| {
-                self.blame_read(usize::from(compared.theirs.tree), &compared.path, &error)
+        compared
+            .compare(&theirs, hear)
+            .map_err(|error| match error {
+                CompareError::Heard(error) => error,
+                CompareError::Read(error) => {
+                    let tree = usize::from(compared.theirs.tree);
+                    self.blame_read(tree, &compared.path, &error)
+                }
             })?;
-            if ours.as_ref() != Some(hash) {
-                compared.tell(Aspect::Content, *hash, hear)?;
-            }
-            compared.next_block += 1;
-        }
         if !is_last {
             if theirs.is_empty() {
                 return Err(LinkError::Unexpected("an answer without hashes".to_owned()).into());

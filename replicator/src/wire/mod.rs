@@ -6,6 +6,7 @@
 mod control;
 mod field;
 mod header;
+mod hello;
 pub mod limits;
 mod logged;
 mod parts;
@@ -13,9 +14,10 @@ mod record;
 
 use crate::record::Lsn;
 
-pub use control::{Closing, Control, Hello, Intent, Refusal, Start, StartMode};
+pub use control::{Closing, Control, Refusal};
 pub use field::Malformed;
 pub use header::{HEADER_BYTES, Header, PROTOCOL};
+pub use hello::{Hello, Intent, Start, StartMode};
 pub use logged::{Listing, Logged, entry_bytes};
 
 /// Why bytes from the peer are not a frame. The session ends; nothing of the frame takes effect.
