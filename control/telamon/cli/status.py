@@ -78,6 +78,12 @@ def _reasons(found: Status) -> Iterator[tuple[str, str]]:
         for node_name, here in module.nodes.items():
             if here.reachable and here.reason:
                 yield f"{module.name} on {node_name}", here.reason
+            for check in here.checks:
+                error = check.last_error or ""
+                if check.state == "down" and error not in here.reason:
+                    yield f"{module.name} on {node_name}", f"check {check.name}: {error}"
+            if here.health is not None and here.health.fault:
+                yield f"{module.name} on {node_name}", here.health.fault
 
 
 def _cells(here: ModuleNodeStatus) -> list[str]:
