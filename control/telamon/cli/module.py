@@ -213,6 +213,8 @@ def list_modules(context: typer.Context, as_json: Json = False) -> None:
     }
 
     def draw(out: "Console") -> None:
+        if not modules:
+            out.print("no module is installed: `telamon module install DIRECTORY` installs one")
         for name, module in modules.items():
             states = " ".join(f"{node}={here.state}" for node, here in module.nodes.items())
             out.print(f"{name:<24} {module.kind:<8} {states}", markup=False)
