@@ -53,7 +53,7 @@ def draw(out: "Console", found: Status) -> None:
         "module",
         "node",
         "state",
-        "data/share",
+        "data",
         "link",
         "lag",
         "commit",
