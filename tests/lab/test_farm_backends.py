@@ -9,6 +9,7 @@ import pytest
 from farms import (
     CLIENT_IP,
     CLIENT_IPV6,
+    LAB,
     MODULE,
     NODES,
     VIRTUAL_IP,
@@ -16,9 +17,11 @@ from farms import (
     Client,
     FarmInLab,
     farm_in_lab,
+    make_module,
 )
 
 from telamon.lab.host import RunningHost
+from telamon.lab.lab import Lab
 from telamon.lab.process import Daemon
 
 COUNT = 60
@@ -124,7 +127,7 @@ ADDRESSES = {
 CLIENTS = {VIRTUAL_IP: CLIENT_IP, "10.0.0.101": CLIENT_IP, VIRTUAL_IPV6: CLIENT_IPV6}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["xdp-generic", "mixed"])
 def test_several_addresses_and_services_of_both_families(lab_name: str, kind: str) -> None:
     with farm_in_lab(lab_name, **ADDRESSES, **KINDS[kind]) as farm:
         for virtual_ip, client_ip in CLIENTS.items():
@@ -139,9 +142,58 @@ def test_several_addresses_and_services_of_both_families(lab_name: str, kind: st
                     )
                     assert len(names) == 1
                     assert f": {names[0]}," in owner
-                    assert client.echo() == (client.echo()[0], {})
+                assert client.echo()[1] == {}
         for node in NODES:
             reported = farm.lab.host(node).run(["cat", "/proc/net/igmp6"]).stdout.splitlines()
             assert [line.split()[1] for line in reported if SOLICITED_NODE in line] == ["lan"]
-        refused = farm.lab.host("c1").run(["ping", "-c1", "-W1", VIRTUAL_IP], is_checked=False)
-        assert "0 received" in refused.stdout, "what no service covers is refused"
+        uncovered = ["telamon", "farm", "trace", f"{VIRTUAL_IP}:9", "--count", "5", "--json"]
+        traced = farm.lab.host("c1").run(uncovered, is_checked=False)
+        assert traced.returncode == 1
+        summary = json.loads(traced.stdout)
+        assert (summary["unanswered"], summary["refused"]) == (5, 0)
+
+
+def test_a_back_end_that_cannot_work_is_refused_and_leaves_nothing(lab_name: str) -> None:
+    with Lab.up(lab_name, LAB) as lab:
+        farm = FarmInLab(lab)
+        source = make_module(lab.host("n1"), filter="xdp-native", failures={"limit": 0})
+        farm.telamon("n1", "module", "install", str(source))
+        farm.telamon("n1", "module", "start", MODULE, "--node", "n1")
+        refused = farm.until(
+            lambda now: now["n1"].state == "STOP" and bool(now["n1"].reason), "refused"
+        )
+        assert "lan is a virtual interface" in refused["n1"].reason
+        assert "use `filter: xdp-generic`" in refused["n1"].reason
+        assert_nothing_left(lab.host("n1"))
+
+
+@pytest.mark.parametrize("kind", ["nft", "nfqueue"])
+def test_a_filter_that_is_gone_is_made_again_and_connections_go_on(
+    lab_name: str, kind: str
+) -> None:
+    with farm_in_lab(lab_name, **KINDS[kind]) as farm, Client(farm.lab.host("c1")) as client:
+        client.connect(COUNT)
+        host = farm.lab.host("n2")
+
+        # Under a living agent a firewall is loaded anew, and the queue's process dies.
+        host.run(["nft", "flush", "ruleset"])
+        for daemon in queue_daemons(host):
+            host.run(["kill", "-KILL", daemon])
+        farm.until(lambda _: stands(host) and client.echo()[1] == {}, "made again")
+
+        # The same while no agent looks.
+        host.signal(Daemon.AGENT, signal.SIGSTOP)
+        host.run(["nft", "flush", "ruleset"])
+        for daemon in queue_daemons(host):
+            host.run(["kill", "-KILL", daemon])
+        host.signal(Daemon.AGENT, signal.SIGKILL)
+        farm.until(lambda now: "n2" in now and stands(host), "made again")
+        farm.until_serving(*NODES)
+        works, broken = client.echo()
+        assert (sum(works.values()), broken) == (COUNT, {})
+        again = client.connect(COUNT)
+        assert again == [(port, farm.predicted(NODES, port)) for port, _ in again]
+
+
+def stands(host: RunningHost) -> bool:
+    return "telamon_farm_lan" in host.run(["nft", "list", "chains", "netdev"]).stdout

@@ -7,6 +7,7 @@ any await and begun again: each is idempotent, or leaves a trace that says "unkn
 
 import asyncio
 import contextlib
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from telamon.agent.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps
 from telamon.bpf.capture import Capture, CaptureSet
 from telamon.detect.watch import Planned
-from telamon.errors import TelamonError, TimedOutError, UnreachableError
+from telamon.errors import NotFoundError, TelamonError, TimedOutError, UnreachableError
 from telamon.mirror.role_action import (
     AddAddresses,
     Connect,
@@ -119,9 +120,24 @@ class MirrorOperations:
 
     async def _start_replicator(self, limit_s: float) -> None:
         watch = self._parts.watch
+        self._refuse_missing_directories()
         await watch.start(limit_s)
         await self.configure()
         await watch.begin()
+
+    def _refuse_missing_directories(self) -> None:
+        for directory in self._parts.directories:
+            try:
+                is_there = stat.S_ISDIR(directory.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
+            except OSError:
+                is_there = True  # a mount whose replicator died: the next one removes it
+            if not is_there:
+                raise NotFoundError(
+                    f"{directory}, which module {self._parts.module} replicates, is no directory "
+                    "on this node: make it, empty or with a copy of the data"
+                )
 
     def _ensure_capture(self) -> Capture:
         return CaptureSet(self._parts.module).ensure(self._parts.directories)
