@@ -8,21 +8,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from farms import (
-    LAB,
+    CLIENT,
     MODULE,
     NODES,
     PORT,
-    WAIT_S,
-    Client,
-    FarmInLab,
+    connect,
     farm_in_lab,
+    lab_file,
     make_module,
 )
 from probes import HEALTH, Probe
 
 from telamon.agent.models import CheckStatus
+from telamon.lab.farm import FarmInLab
 from telamon.lab.lab import Lab
+from telamon.lab.oracles.connections import Connections, by_node
 
+WAIT_S = 40.0
 POLL_S = 0.1
 ADDRESSES = {"n1": "10.0.0.1", "n2": "10.0.0.2", "n3": "10.0.0.3"}
 FAST = {"interval": "200ms", "timeout": "200ms"}
@@ -65,41 +67,41 @@ def watched(lab_name: str) -> Iterator[FarmInLab]:
 def test_clients_of_a_dead_application_move_and_come_back(watched: FarmInLab) -> None:
     probe = Probe(watched.lab, ADDRESSES)
     until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
-    with Client(watched.lab.host("c1")) as client:
+    with Connections(watched.lab.host(CLIENT)) as clients:
         for times in (1, 2):
             kill_application(watched, "n2")
             until(lambda: times_down(watched, "n2") == times, watched.status)  # noqa: B023
             until(lambda: checks_of(watched, "n2")["port"].state == "up", watched.status)
-            watched.until_serving(*NODES)
+            watched.await_serving(*NODES)
         # One too many in the window: the node stops, and its buckets move for good.
         kill_application(watched, "n2")
-        watched.until_serving("n1", "n3")
-        stopped = watched.until(lambda now: now["n2"].state == "STOP", "stopped")["n2"]
+        watched.await_serving("n1", "n3")
+        stopped = watched.await_status(lambda now: now["n2"].state == "STOP", "stopped")["n2"]
         assert "failed more than 2 times within 1h" in stopped.reason
         assert "check port" in stopped.reason
-        assert {node for _, node in client.connect(30)} == {"n1", "n3"}
+        assert set(by_node(connect(watched, clients, 30))) == {"n1", "n3"}
     assert probe.statuses() == {"n1": 200, "n2": 503, "n3": 200}
     watched.telamon("n1", "module", "start", MODULE, "--node", "n2", "--wait")
-    watched.until_serving(*NODES)
+    watched.await_serving(*NODES)
     until(lambda: set(probe.statuses().values()) == {200}, probe.ask)
 
 
 def test_a_check_that_waits_only_closes_the_traffic(watched: FarmInLab) -> None:
     probe = Probe(watched.lab, ADDRESSES)
-    with Client(watched.lab.host("c1")) as client:
-        client.connect(60)
+    with Connections(watched.lab.host(CLIENT)) as clients:
+        connect(watched, clients, 60)
         watched.lab.host("n3").run(["touch", "/etc/closed"])
-        now = watched.until_serving("n1", "n2")
+        now = watched.await_serving("n1", "n2")
         assert now["n3"].state == "UP"
         assert now["n3"].reason == "check mark: script mark exited with 1: closed"
         until(lambda: probe.statuses() == {"n1": 200, "n2": 200, "n3": 503}, probe.ask)
-        works, broken = client.echo()
-        assert broken == {}
-        assert works["n3"] > 0
-        assert {node for _, node in client.connect(30)} == {"n1", "n2"}
+        echoed = clients.echo()
+        assert echoed.broken == []
+        assert echoed.works["n3"] > 0
+        assert set(by_node(connect(watched, clients, 30))) == {"n1", "n2"}
         watched.lab.host("n3").run(["rm", "/etc/closed"])
-        watched.until_serving(*NODES)
-        assert client.echo()[1] == {}
+        watched.await_serving(*NODES)
+        assert clients.echo().broken == []
 
 
 def test_draining_and_a_restart_of_the_agent_are_told_to_load_balancers(
@@ -114,8 +116,8 @@ def test_draining_and_a_restart_of_the_agent_are_told_to_load_balancers(
 
 
 def test_a_farm_without_virtual_addresses_is_found_by_load_balancers(lab_name: str) -> None:
-    with Lab.up(lab_name, LAB) as lab:
-        farm = FarmInLab(lab)
+    with Lab.up(lab_name, lab_file()) as lab:
+        farm = FarmInLab(lab, MODULE)
         probe = Probe(lab, ADDRESSES)
         source = make_module(
             lab.host("n1"), virtual_ips=[], health={**HEALTH, "notice": "2s"}, drain_timeout="30s"
@@ -131,13 +133,13 @@ def test_a_farm_without_virtual_addresses_is_found_by_load_balancers(lab_name: s
         farm.telamon("n1", "module", "stop", MODULE, "--node", "n3")
         # It still serves while load balancers may not have noticed.
         assert probe.ask()["n3"][0] == 503
-        lab.host("c1").run(
+        lab.host(CLIENT).run(
             [
                 sys.executable,
                 "-c",
                 f"import socket; socket.create_connection(('10.0.0.3', {PORT}), 3)",
             ]
         )
-        farm.until(lambda now: now["n3"].state == "STOP", "stopped")
+        farm.await_status(lambda now: now["n3"].state == "STOP", "stopped")
         assert time.monotonic() - began_s >= 2.0
         assert probe.statuses() == {"n1": 200, "n2": 200, "n3": 503}

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from telamon.detect.outcome import GOOD, Outcome, bad, unseen
 from telamon.detect.sockets import destination
 
+
 @dataclass(frozen=True, slots=True)
 class TcpDetector:
     """Looks at one address and port."""
