@@ -49,6 +49,10 @@ def times_down(farm: FarmInLab, node: str) -> int:
     return farm.telamon(node, "events", "--limit=500").count("check port is down")
 
 
+def shown_on_lo(farm: FarmInLab, node: str) -> str:
+    return farm.lab.host(node).run(["ip", "address", "show", "lo"]).stdout
+
+
 @pytest.fixture
 def watched(lab_name: str) -> Iterator[FarmInLab]:
     """Each node's application is restarted; a mark on the node closes its traffic."""
@@ -143,3 +147,61 @@ def test_a_farm_without_virtual_addresses_is_found_by_load_balancers(lab_name: s
         farm.await_status(lambda now: now["n3"].state == "STOP", "stopped")
         assert time.monotonic() - began_s >= 2.0
         assert probe.statuses() == {"n1": 200, "n2": 200, "n3": 503}
+
+
+def test_what_stopstart_stop_and_another_module_lead_to(lab_name: str) -> None:
+    nothing = "#!/bin/sh\n"
+    with Lab.up(lab_name, LAB) as lab:
+        farm = FarmInLab(lab)
+        n1 = lab.host("n1")
+        checks: list[dict[str, object]] = [
+            {"name": "address", "ip": {}, **FAST},
+            {
+                "name": "licence",
+                "custom": {"script": "scripts/licence"},
+                "action": "stop",
+                **FAST,
+            },
+            {"name": "gate", "module": {"name": "gate", "node": "n2", "states": ["UP"]}},
+        ]
+        licence = "#!/bin/sh\n[ ! -e /etc/expired ] || { echo expired; exit 1; }\n"
+        source = make_module(n1, {"licence": licence}, checks=checks, drain_timeout="2s")
+        farm.telamon("n1", "module", "install", str(source))
+        farm.telamon("n1", "module", "start", MODULE)
+
+        # Every node waits for a module of n2, which is not there yet.
+        wanted = "check gate: module gate is not installed on node n2"
+        farm.until(
+            lambda now: all(here.state == "UP" and here.reason == wanted for here in now.values()),
+            wanted,
+        )
+        assert not any(here.ready for here in farm.status().values())
+        other = make_module(
+            n1,
+            {"start": nothing, "stop": nothing},
+            module="gate",
+            nodes=["n2"],
+            virtual_ips=[],
+            services=[{"protocol": "udp", "ports": [5353]}],
+            health={"port": 9020},
+        )
+        farm.telamon("n1", "module", "install", str(other))
+        farm.telamon("n2", "module", "start", "gate", "--wait")
+        farm.until_serving(*NODES)
+
+        # Leaves the farm and comes back with its address.
+        lab.host("n3").run(["ip", "address", "del", "10.0.0.100/32", "dev", "lo"])
+        until(lambda: "check address is down" in farm.telamon("n3", "events"), farm.status)
+        until(lambda: "10.0.0.100" in shown_on_lo(farm, "n3"), farm.status)
+        farm.until_serving(*NODES)
+        told = farm.telamon("n3", "events")
+        assert told.index("failed: check address: this node does not have") < told.index("stopped")
+
+        # Stops until somebody corrects it.
+        lab.host("n1").run(["touch", "/etc/expired"])
+        farm.until_serving("n2", "n3")
+        stopped = farm.until(lambda now: now["n1"].state == "STOP", "stopped")["n1"]
+        assert stopped.reason.startswith("check licence: script licence exited with 1: expired")
+        assert stopped.intent == "stopped"
+        refused = lab.host("n1").run(["telamon", "module", "status", MODULE]).stdout
+        assert "check licence" in refused

@@ -24,6 +24,7 @@ from telamon.mirror.role_action import (
     View,
 )
 from telamon.mirror.role_state import RoleState
+from telamon.module.path import escaped
 from telamon.replication.messages import ReplicatorStatus
 
 _WORDS: dict[type[Operation], str] = {
@@ -92,7 +93,7 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         else None,
         "directories": [
             models.Directory(
-                path=str(directory.path),
+                path=escaped(str(directory.path)),
                 mounted=directory.mounted,
                 fenced=directory.fenced,
                 mode=directory.mode,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from telamon.errors import NetworkError
-from telamon.net.hearing import Groups, asked_at, hear, stop_hearing
+from telamon.net.hearing import Groups, hear, stop_hearing
+from telamon.net.solicited_node import asked_at
 
 MAC = "02:00:5e:00:53:01"
 FIRST, SECOND = IPv6Address("fd00::12:3456"), IPv6Address("fd00::ff:ffff")
