@@ -151,8 +151,8 @@ def test_a_farm_without_virtual_addresses_is_found_by_load_balancers(lab_name: s
 
 def test_what_stopstart_stop_and_another_module_lead_to(lab_name: str) -> None:
     nothing = "#!/bin/sh\n"
-    with Lab.up(lab_name, LAB) as lab:
-        farm = FarmInLab(lab)
+    with Lab.up(lab_name, lab_file()) as lab:
+        farm = FarmInLab(lab, MODULE)
         n1 = lab.host("n1")
         checks: list[dict[str, object]] = [
             {"name": "address", "ip": {}, **FAST},
@@ -165,20 +165,20 @@ def test_what_stopstart_stop_and_another_module_lead_to(lab_name: str) -> None:
             {"name": "gate", "module": {"name": "gate", "node": "n2", "states": ["UP"]}},
         ]
         licence = "#!/bin/sh\n[ ! -e /etc/expired ] || { echo expired; exit 1; }\n"
-        source = make_module(n1, {"licence": licence}, checks=checks, drain_timeout="2s")
+        source = make_module(n1, scripts={"licence": licence}, checks=checks, drain_timeout="2s")
         farm.telamon("n1", "module", "install", str(source))
         farm.telamon("n1", "module", "start", MODULE)
 
         # Every node waits for a module of n2, which is not there yet.
         wanted = "check gate: module gate is not installed on node n2"
-        farm.until(
+        farm.await_status(
             lambda now: all(here.state == "UP" and here.reason == wanted for here in now.values()),
             wanted,
         )
         assert not any(here.ready for here in farm.status().values())
         other = make_module(
             n1,
-            {"start": nothing, "stop": nothing},
+            scripts={"start": nothing, "stop": nothing},
             module="gate",
             nodes=["n2"],
             virtual_ips=[],
@@ -187,20 +187,20 @@ def test_what_stopstart_stop_and_another_module_lead_to(lab_name: str) -> None:
         )
         farm.telamon("n1", "module", "install", str(other))
         farm.telamon("n2", "module", "start", "gate", "--wait")
-        farm.until_serving(*NODES)
+        farm.await_serving(*NODES)
 
         # Leaves the farm and comes back with its address.
         lab.host("n3").run(["ip", "address", "del", "10.0.0.100/32", "dev", "lo"])
         until(lambda: "check address is down" in farm.telamon("n3", "events"), farm.status)
         until(lambda: "10.0.0.100" in shown_on_lo(farm, "n3"), farm.status)
-        farm.until_serving(*NODES)
+        farm.await_serving(*NODES)
         told = farm.telamon("n3", "events")
         assert told.index("failed: check address: this node does not have") < told.index("stopped")
 
         # Stops until somebody corrects it.
         lab.host("n1").run(["touch", "/etc/expired"])
-        farm.until_serving("n2", "n3")
-        stopped = farm.until(lambda now: now["n1"].state == "STOP", "stopped")["n1"]
+        farm.await_serving("n2", "n3")
+        stopped = farm.await_status(lambda now: now["n1"].state == "STOP", "stopped")["n1"]
         assert stopped.reason.startswith("check licence: script licence exited with 1: expired")
         assert stopped.intent == "stopped"
         refused = lab.host("n1").run(["telamon", "module", "status", MODULE]).stdout
