@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 from changes import Changes
-from echo_farms import ADDRESSES, CLIENT, ECHO, assert_predicted, farm_in_lab
+from farms import ADDRESSES, CLIENT, ECHO, assert_predicted, farm_in_lab
 
 from telamon.lab import agent_api
 from telamon.lab.farm import FarmInLab

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from echo_farms import CLIENT, ECHO, assert_none_broken, assert_predicted, farm_in_lab
+from farms import CLIENT, ECHO, assert_none_broken, assert_predicted, farm_in_lab
 
 from telamon.lab.farm import FarmInLab
 from telamon.lab.oracles.connections import Connections, Knock, takeover_s

@@ -7,6 +7,7 @@ any await and begun again: each is idempotent, or leaves a trace that says "unkn
 
 import asyncio
 import contextlib
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,9 +42,9 @@ from telamon.module.leftover import kill_leftover
 from telamon.module.scripts import Scripts
 from telamon.replication.messages import Configuration
 
-SOONER_S = 0.2
-"""Limits end so much before the machine's own, whose message knows less."""
-
+FUSE = Path("/dev/fuse")
+FUSE_NUMBERS = os.makedev(10, 229)
+"""Linux, Documentation/admin-guide/devices.txt."""
 
 ReplicatorCommand = Connect | Disconnect | Promote | Demote | Grant | Outdate
 
@@ -76,7 +77,7 @@ class MirrorOperations:
 
     async def perform(self, operation: Operation, timeout_ms: int) -> None:
         """Does `operation`; an error's message is the reason that users see."""
-        limit_s = max(timeout_ms / 1000 - SOONER_S, SOONER_S)
+        limit_s = timeout_ms / 1000
         match operation:
             case StartReplicator():
                 await self._start_replicator(limit_s)
@@ -120,6 +121,7 @@ class MirrorOperations:
 
     async def _start_replicator(self, limit_s: float) -> None:
         watch = self._parts.watch
+        _refuse_missing_fuse()
         self._refuse_missing_directories()
         await watch.start(limit_s)
         await self.configure()
@@ -203,3 +205,11 @@ class MirrorOperations:
                     severity=Severity.WARNING,
                 )
         parts.memory.application = Presence.OFF
+
+
+def _refuse_missing_fuse() -> None:
+    if not FUSE.exists() or FUSE.stat().st_rdev != FUSE_NUMBERS:
+        raise NotFoundError(
+            f"this host has no {FUSE}, on which the directories are served: load the kernel's "
+            "module with `modprobe fuse`, or give the container the device"
+        )

@@ -24,6 +24,7 @@ from telamon.mirror.role_action import (
     View,
 )
 from telamon.mirror.role_state import RoleState
+from telamon.module.path import escaped
 from telamon.replication.messages import ReplicatorStatus, Verification
 
 _WORDS: dict[type[Operation], str] = {
@@ -91,7 +92,7 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         if status.link is LinkState.RESYNC
         else None,
         "kept": models.Kept(
-            directory=str(status.kept.directory),
+            directory=escaped(str(status.kept.directory)),
             files=status.kept.files,
             bytes=status.kept.size_bytes,
         )
@@ -100,7 +101,7 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         "verification": _verification(status.verification),
         "directories": [
             models.Directory(
-                path=str(directory.path),
+                path=escaped(str(directory.path)),
                 mounted=directory.mounted,
                 fenced=directory.fenced,
                 mode=directory.mode,
@@ -122,7 +123,10 @@ def _verification(found: Verification | None) -> models.Verification | None:
         bytes=found.size_bytes,
         differing=found.differing,
         changing=found.changing,
-        paths=[models.DifferingPath(path=str(one.path), aspect=one.aspect) for one in found.paths],
+        paths=[
+            models.DifferingPath(path=escaped(str(one.path)), aspect=one.aspect)
+            for one in found.paths
+        ],
         repairs=found.repairs,
         fault=found.fault,
     )

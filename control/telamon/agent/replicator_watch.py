@@ -22,6 +22,7 @@ from telamon.mirror.role_event import (
     ReplicatorFault,
 )
 from telamon.mirror.role_event import ReplicatorStatus as FactsKnown
+from telamon.module.path import escaped
 from telamon.replication.client import ReplicatorClient
 from telamon.replication.messages import (
     DegradedEvent,
@@ -225,7 +226,8 @@ def _verified(event: VerifiedEvent) -> tuple[str, Severity]:
     first = event.paths[0]
     cure = "they are repaired now" if event.repairs else "repair them with `verify --repair`"
     return (
-        f"{compared}: {event.differing} objects differ from the primary's, {first.path} "
+        f"{compared}: {event.differing} objects differ from the primary's, "
+        f"{escaped(str(first.path))} "
         f"({first.aspect}) first; {cure}",
         Severity.ERROR,
     )

@@ -2,6 +2,7 @@
 
 import signal
 import stat
+import sys
 
 from host import Host
 
@@ -61,3 +62,30 @@ def test_an_output_that_cannot_be_written_fails_the_start_and_not_the_agent(n1: 
     assert n1.agent is not None and n1.agent.poll() is None
     assert any("did not start" in text for text in n1.events())
     scripts.unlink()
+
+
+SENDER = """\
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.bind((sys.argv[1], 0))
+    for _ in range(3):
+        sender.sendto(b"TLMH" + bytes([9]) + bytes(80), ("10.66.0.1", 7420))
+"""
+
+
+def test_a_node_of_another_version_is_told_once_and_a_stranger_not(
+    n1: Host, hosts: dict[str, Host]
+) -> None:
+    n2 = hosts["n2"]
+    n2.run_inside("ip", "address", "add", "10.66.0.77/24", "dev", "lan0")
+    for address in ("10.66.0.77", "10.66.0.2"):
+        n2.run_inside(sys.executable, "-c", SENDER, address)
+
+    def refusals() -> list[str]:
+        return [text for text in n1.events() if "are refused" in text]
+
+    n1.until(lambda: bool(refusals()), "the refusal is told")
+    (told,) = refusals()
+    assert told.startswith("heartbeats from 10.66.0.2 on network lan are refused: ")
+    assert "bring the nodes to the same version of telamon" in told
+    assert n1.status()["nodes"]["n1"]["refused_datagrams"] >= 6

@@ -121,6 +121,31 @@ async def test_nobody_hears_of_what_the_filter_does_not_show_yet() -> None:
     change.close()
 
 
+async def test_a_slow_filter_does_not_make_its_node_silent() -> None:
+    recorder = Recorder()
+    recorder.may_show.set()
+    change = begun(recorder)
+    await within(recorder.serves)
+    recorder.may_show.clear()
+    recorder.is_showing.clear()
+    change.offer(Offer(1, priority=3))
+    change.show_again()
+    await within(recorder.is_showing)
+    said = len(recorder.sent)
+    # For longer than the lease, and than the silence after which others take its buckets.
+    await asyncio.sleep(3 * TIMES["loss"] / 1e9)
+    meanwhile = recorder.sent[said:]
+    assert len(meanwhile) >= TIMES["loss"] // TIMES["interval"]
+    shown = len(recorder.images)
+    recorder.may_show.set()
+    recorder.serves.clear()
+    await within(recorder.serves)
+    sequences = [one.sequence for one in recorder.sent if isinstance(one, Status)]
+    assert sequences == sorted(set(sequences))
+    assert all(1 in image.buckets[0::2] for image in recorder.images[shown:])
+    change.close()
+
+
 async def test_a_filter_that_cannot_be_told_ends_the_share_in_silence() -> None:
     recorder = Recorder(refusal=NetworkError("the filter is gone"))
     recorder.may_show.set()
