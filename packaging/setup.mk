@@ -3,7 +3,7 @@
 APT_BUILD := clang-19 clang-format-19 bpftool libbpf1 libbpf-dev libelf-dev zlib1g-dev pkg-config gcc libc6-dev make git \
 	ca-certificates python3 python3-venv
 APT_RUN := iproute2 iptables nftables e2fsprogs util-linux procps acl attr
-APT_TEST := postgresql-15 nginx apache2-bin dnsmasq-base haproxy wrk
+APT_TEST := postgresql-15 mariadb-server-core mariadb-client-core xfsprogs nginx apache2-bin dnsmasq-base haproxy wrk
 SETUP_STAMPS := $(BUILD)/setup/apt $(BUILD)/setup/rust $(BUILD)/setup/venv
 
 $(BUILD)/setup/apt: packaging/setup.mk packaging/apt-setup

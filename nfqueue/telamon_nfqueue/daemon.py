@@ -61,7 +61,11 @@ class Daemon:
     def _decide(self) -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         for identifier, data in self._queue.packets():
-            counter = self._judge.verdict(data, now_ns)
+            if self._configuration is None:
+                # Only packets for virtual addresses come here, and whose they are is not known yet.
+                counter = Counter.DROP_NO_TABLE
+            else:
+                counter = self._judge.verdict(data, now_ns)
             self._counted[counter] += 1
             self._queue.decide(identifier, ACCEPT if passes(counter) else DROP)
 

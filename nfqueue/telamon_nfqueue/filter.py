@@ -45,7 +45,7 @@ class NfqueueFilter:
     def set_member(self, number: int, mac: bytes) -> None:
         """Say which member this node is. `mac` is the responder's business here."""
         self._member = number
-        self._tell(self._configure)
+        self._tell_of_addresses()
 
     def set_addresses(self, rules: Mapping[Address, AddressRule]) -> None:
         """Make exactly these the virtual addresses."""
@@ -56,7 +56,7 @@ class NfqueueFilter:
                     " filter on every node, or flood mode"
                 )
         self._rules = dict(rules)
-        self._tell(self._configure)
+        self._tell_of_addresses()
         self._make_rules()
 
     def _make_rules(self) -> None:
@@ -72,7 +72,7 @@ class NfqueueFilter:
     def set_services(self, services: Iterable[Service]) -> None:
         """Make exactly these the services of the virtual addresses."""
         self._services = tuple(services)
-        self._tell(self._configure)
+        self._tell_of_addresses()
 
     def set_neighbour(self, number: int, mac: bytes) -> None:
         """Nothing: only dispatch mode sends to neighbours."""
@@ -120,6 +120,12 @@ class NfqueueFilter:
             self._member = known["member"]
             self._rules, self._services = dict(claim.addresses), claim.services
 
+    def _tell_of_addresses(self) -> None:
+        # Without an address there is nothing to decide, and a daemon that was told so would let
+        # packets for addresses pass that it is told of next.
+        if self._rules:
+            self._tell(self._configure)
+
     def _configure(self) -> None:
         claim = footprint.stored(Claim((), self._rules, self._services))
         self._process.ask("configure", member=self._member, claim=claim)
@@ -135,25 +141,26 @@ class NfqueueFilter:
         try:
             return order()
         except OSError as error:
-            if not all(_stands(iptables, self._interface) for iptables in _IPTABLES.values()):
-                raise NetworkError(
-                    f"the nfqueue filter of {self._interface} was removed by another hand: restart"
-                    " the farm modules of this node"
-                ) from error
             _log.warning("the nfqueue daemon of %s is started again: %s", self._interface, error)
         self._process.kill()
         self._process.start()
+        if not all(_stands(iptables, self._interface) for iptables in _IPTABLES.values()):
+            self._make_rules()
         try:
-            self._configure()
-            for table in self._images:
-                self._switch(table)
-            self._renew()
+            self._tell_anew()
             return order()
         except OSError as error:
             raise NetworkError(
                 f"the nfqueue daemon of {self._interface} does not answer: {error}; see the"
                 " nfqueue log in /run/telamon/farm"
             ) from error
+
+    def _tell_anew(self) -> None:
+        if self._rules:
+            self._configure()
+        for table in self._images:
+            self._switch(table)
+        self._renew()
 
 
 def attach(interface: str, run: Path) -> NfqueueFilter:
@@ -178,10 +185,13 @@ def attach(interface: str, run: Path) -> NfqueueFilter:
 def adopt(interface: str, run: Path) -> NfqueueFilter | None:
     """The daemon and the rules of the interface as they run, if they do."""
     process = QueueProcess(interface, run)
-    if process.is_running() and all(_stands(one, interface) for one in _IPTABLES.values()):
-        adopted = NfqueueFilter(interface, process)
-        adopted.recall()
-        return adopted
+    try:
+        if process.is_running() and all(_stands(one, interface) for one in _IPTABLES.values()):
+            adopted = NfqueueFilter(interface, process)
+            adopted.recall()
+            return adopted
+    except OSError as error:
+        _log.warning("the nfqueue daemon of %s is not adopted: %s", interface, error)
     process.close()
     return None
 

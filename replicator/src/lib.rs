@@ -6,6 +6,7 @@
 //!         link/     TLS session, queue, acks         capture/ ring of changed ranges from eBPF
 //!         apply/    the secondary: records -> disk   mount/  mounts, fence, holders
 //!         resync/   bring a peer up to date          wire/   records and frames as bytes (WIRE.md)
+//!         survey/   what differs, changing nothing   keep/   what a discard would overwrite, kept aside first
 //!         lineage/  generations and their comparison identity/ names of objects that outlive descriptors and paths
 //! record, journal: the values and the seam between serve and link; wakefulness: no sleeping processor between two commits
 //! ```
@@ -17,6 +18,7 @@ pub mod fault;
 pub mod fuse;
 pub mod identity;
 pub mod journal;
+pub mod keep;
 pub mod lineage;
 pub mod link;
 pub mod mount;
@@ -25,5 +27,6 @@ pub mod record;
 pub mod resync;
 pub mod serve;
 pub mod signal;
+pub mod survey;
 pub mod wakefulness;
 pub mod wire;

@@ -9,7 +9,7 @@ use telamon_replicator::journal::Entry;
 use telamon_replicator::lineage::{DataState, Generation, Lineage, Role};
 use telamon_replicator::record::{Attributes, Change, FileId, Kind, Lsn, Place, Record, Time};
 use telamon_replicator::wire::{
-    Closing, Control, Frame, HEADER_BYTES, Header, Hello, Listing, Logged, Refusal, Start,
+    Closing, Control, Frame, HEADER_BYTES, Header, Hello, Intent, Listing, Logged, Refusal, Start,
     StartMode, WireError, decode, encode_control, encode_logged,
 };
 
@@ -115,7 +115,7 @@ fn hello(node: &str, role: Role) -> Hello {
         role,
         trees: 2,
         wants_durable: false,
-        discards: false,
+        intent: Intent::Follow,
         log: 0,
         applied: Lsn(0),
         lineage: Lineage::default(),
@@ -177,6 +177,26 @@ fn control(name: &str) -> Option<Control> {
         },
         "caught up" => Control::CaughtUp,
         "served" => Control::Served { requests: 12 },
+        "hello of a surveying secondary" => Control::Hello(Hello {
+            intent: Intent::Survey,
+            ..hello("n2", Role::Secondary)
+        }),
+        "names" => Control::Names(Listing {
+            directory: file(2),
+            itself: Some(entry(b"", 2, Kind::Directory)),
+            entries: vec![entry(b"f", 12, Kind::File)],
+            is_last: false,
+        }),
+        "wanted hashes" => Control::WantHashes {
+            file: file(300),
+            first_block: 1024,
+        },
+        "vanished" => Control::Vanished { file: file(300) },
+        "wanted position" => Control::WantPosition,
+        "position" => Control::Position {
+            log: 99,
+            last: Lsn(1000),
+        },
         _ => return None,
     })
 }

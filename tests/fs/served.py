@@ -1,8 +1,6 @@
 """A directory that is served without a peer: each record is applied to a copy as it is appended."""
 
 import json
-import os
-import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +87,6 @@ class ServedDirectory:
 
     def differences(self) -> list[Difference]:
         """In what backing and copy differ."""
-        for tree in (*self._backings, *self.copies):
-            _drop_cached_zeroes(tree)
         pairs = zip(self._backings, self.copies, strict=True)
         return [one for backing, copy in pairs for one in compare(backing, copy)]
 
@@ -134,23 +130,7 @@ class ServedDirectory:
 
 def differences_of_state(left: Path, right: Path) -> list[Difference]:
     """In what two trees differ that went through the same calls at different times."""
-    for tree in (left, right):
-        _drop_cached_zeroes(tree)
     return [one for one in compare(left, right) if not one.aspect.startswith("mtime")]
-
-
-def _drop_cached_zeroes(tree: Path) -> None:
-    """A page read from an allocated, never written block counts as data to SEEK_DATA for as
-    long as it is cached: that is no difference between two trees.
-    """
-    for directory, _, names in os.walk(os.fsencode(tree)):
-        for name in names:
-            path = os.path.join(directory, name)
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOATIME)
-                os.fdatasync(descriptor)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.close(descriptor)
 
 
 def _is_mounted(path: Path) -> bool:

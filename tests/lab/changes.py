@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from echo_farms import restart_agent
+from farms import restart_agent
 
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab

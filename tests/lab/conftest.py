@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import seed
 
 from telamon.lab import record
 from telamon.lab.lab import Lab, down
@@ -25,6 +26,15 @@ def lab_name() -> Iterator[str]:
     yield name
     if name in record.names():
         down(name)
+
+
+@pytest.fixture
+def chosen(capsys: pytest.CaptureFixture[str]) -> int:
+    """The seed of this test, told to whoever watches: TELAMON_SEED gives it back."""
+    drawn = seed()
+    with capsys.disabled():
+        print(f"\nTELAMON_SEED={drawn}")
+    return drawn
 
 
 @pytest.fixture

@@ -1,62 +1,47 @@
-"""Farms for the tests: a module whose application says which node it runs on, and clients of it."""
+"""Farms for the tests: a module whose application repeats what it hears and says where it runs."""
 
-import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 from types import MappingProxyType
-from typing import Any, Self
 
 import yaml
 
-from telamon.agent.farm_building import Plan, plan_of
-from telamon.agent.models import FarmOwner, ModuleNodeStatus
-from telamon.cluster.credentials import read_secret
-from telamon.cluster.loading import load_cluster
 from telamon.errors import UnreachableError
-from telamon.farm.table import Member, Table
 from telamon.lab import agent_api
+from telamon.lab.farm import FarmInLab
 from telamon.lab.host import RunningHost
 from telamon.lab.lab import Lab
-from telamon.module.farm_config import FarmModule
-from telamon.module.store import ModuleStore
+from telamon.lab.oracles.connections import Connected, Connections, Service, Speech
+from telamon.lab.process import Daemon
+from telamon.lab.web import VIRTUAL_IP, VIRTUAL_IP_6
 
-MODULE = "web"
-VIRTUAL_IP = "10.0.0.100"
-VIRTUAL_IPV6 = "fd00::100"
-CLIENT_IP = "10.0.0.4"
-CLIENT_IPV6 = "fd00::4"
+MODULE = "echo"
 PORT = 7000
+ECHO = {
+    4: Service(VIRTUAL_IP, PORT, Speech.LINE),
+    6: Service(VIRTUAL_IP_6, PORT, Speech.LINE),
+}
+ADDRESSES = {4: f"{VIRTUAL_IP}/24", 6: f"{VIRTUAL_IP_6}/64"}
 NODES = ("n1", "n2", "n3")
-WAIT_S = 40.0
+CLIENT = "c1"
+NO_SCRIPTS: Mapping[str, str] = MappingProxyType({})
+RESTART_LIMIT_S = 20.0
 POLL_S = 0.05
 
-LAB = """\
-networks:
-  lan: {ipv4: 10.0.0.0/24, ipv6: "fd00::/64"}
-hosts:
-  n1: {kind: node, networks: [lan]}
-  n2: {kind: node, networks: [lan]}
-  n3: {kind: node, networks: [lan]}
-  c1: {kind: client, networks: [lan]}
-"""
-
 SERVER = """
-import os, socket, socketserver, threading
-class Handler(socketserver.StreamRequestHandler):
-    def handle(self):
-        self.wfile.write(os.environ["TELAMON_NODE"].encode() + b"\\n")
-        for line in self.rfile:
-            self.wfile.write(line)
-class Server(socketserver.ThreadingTCPServer):
-    address_family = socket.AF_INET6
-    allow_reuse_address = daemon_threads = True
-    request_queue_size = 512
+import asyncio, os, socket, threading
+NODE = os.environ["TELAMON_NODE"].encode()
+async def serve(reader, writer):
+    while line := await reader.readline():
+        writer.write(NODE + b" " + line)
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, None, 7000, backlog=2048)
+    await server.serve_forever()
 def answer_datagrams():
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as waiting:
         # An answer must leave from the address that was asked.
@@ -64,82 +49,42 @@ def answer_datagrams():
         waiting.bind(("::", 7000))
         while True:
             _, asked, _, client = waiting.recvmsg(2048, 64)
-            waiting.sendmsg([os.environ["TELAMON_NODE"].encode()], asked, 0, client)
+            waiting.sendmsg([NODE], asked, 0, client)
 threading.Thread(target=answer_datagrams, daemon=True).start()
-Server(("::", 7000), Handler).serve_forever()
+asyncio.run(main())
 """
 START = f"#!/bin/sh\nexec {sys.executable} $TELAMON_MODULE_DIRECTORY/scripts/server &\n"
 STOP = """#!/bin/sh
 pkill --full $TELAMON_MODULE_DIRECTORY/scripts/server || true
 """
 
-# Connects, remembers who answers, and echoes on order.
-CLIENT = """
-import json, socket, sys
-virtual_ip = sys.argv[1]
-held = []
-def connect(count, timeout_s):
-    answered = []
-    for _ in range(count):
-        try:
-            link = socket.create_connection((virtual_ip, 7000), timeout_s)
-            name = link.makefile("rb").readline().decode().strip()
-        except OSError as error:
-            answered.append([0, type(error).__name__])
-            continue
-        held.append((name, link))
-        answered.append([link.getsockname()[1], name])
-    return answered
-def echo():
-    works = {}
-    broken = {}
-    for name, link in held:
-        link.settimeout(5)
-        try:
-            link.sendall(b"ping\\n")
-            fine = link.recv(64) == b"ping\\n"
-        except OSError:
-            fine = False
-        counts = works if fine else broken
-        counts[name] = counts.get(name, 0) + 1
-    return [works, broken]
-def ask(count, timeout_s):
-    answered = []
-    for _ in range(count):
-        kind = socket.AF_INET6 if ":" in virtual_ip else socket.AF_INET
-        with socket.socket(kind, socket.SOCK_DGRAM) as asking:
-            asking.connect((virtual_ip, 7000))
-            asking.send(b"who")
-            names = []
-            asking.settimeout(timeout_s)
-            try:
-                while True:
-                    names.append(asking.recv(64).decode())
-                    asking.settimeout(0.05)
-            except OSError:
-                pass
-            answered.append([asking.getsockname()[1], names])
-    return answered
-def close(name):
-    for one in [one for one in held if name in (None, one[0])]:
-        one[1].close()
-        held.remove(one)
-for line in sys.stdin:
-    order, *words = json.loads(line)
-    print(json.dumps(globals()[order](*words)), flush=True)
-"""
+
+def lab_file(count: int = len(NODES)) -> str:
+    """So many nodes n1, n2, … and the client c1 on one network."""
+    hosts = {f"n{number}": {"kind": "node", "networks": ["lan"]} for number in range(1, count + 1)}
+    return yaml.safe_dump(
+        {
+            "networks": {"lan": {"ipv4": "10.0.0.0/24", "ipv6": "fd00:0:0:1::/64"}},
+            "hosts": {**hosts, CLIENT: {"kind": "client", "networks": ["lan"]}},
+        },
+        sort_keys=False,
+    )
 
 
 def make_module(
-    host: RunningHost, scripts: Mapping[str, str] = MappingProxyType({}), **keys: object
+    host: RunningHost,
+    *,
+    nodes: Sequence[str] = NODES,
+    scripts: Mapping[str, str] = NO_SCRIPTS,
+    **keys: object,
 ) -> Path:
     """Writes the module, with further scripts; returns its directory in the host."""
     source = Path("/run/module")
     module: dict[str, object] = {
         "module": MODULE,
         "kind": "farm",
-        "nodes": list(NODES),
-        "virtual_ips": [{"address": f"{VIRTUAL_IP}/24", "network": "lan"}],
+        "nodes": list(nodes),
+        "virtual_ips": [{"address": ADDRESSES[4], "network": "lan"}],
         "services": [{"protocol": "tcp", "ports": [PORT], "affinity": "connection"}],
         "application": {"start_timeout": "20s", "stop_timeout": "10s"},
         "drain_timeout": "20s",
@@ -154,131 +99,61 @@ def make_module(
     return source
 
 
-@dataclass
-class FarmInLab:
-    """One farm module on the nodes of a lab."""
-
-    lab: Lab
-
-    def telamon(self, node: str, *words: str) -> str:
-        return self.lab.host(node).run(["telamon", *words], timeout_s=60.0).stdout
-
-    def status(self) -> dict[str, ModuleNodeStatus]:
-        """The module on every node that answers, as the node itself sees it."""
-        found = {}
-        for node, init in self.lab.record.hosts.items():
-            if init is not None and node in NODES:
-                with suppress(UnreachableError):
-                    shown = agent_api.status(RunningHost(node, init)).modules.get(MODULE)
-                    if shown is not None:
-                        found[node] = shown.nodes[node]
-        return found
-
-    def until(
-        self, is_so: Callable[[Mapping[str, ModuleNodeStatus]], bool], wanted: str
-    ) -> dict[str, ModuleNodeStatus]:
-        deadline_s = time.monotonic() + WAIT_S
-        while not is_so(now := self.status()):
-            assert time.monotonic() < deadline_s, f"not {wanted}: {now}"
-            time.sleep(POLL_S)
-        return now
-
-    def until_serving(self, *nodes: str) -> dict[str, ModuleNodeStatus]:
-        """Waits until exactly these nodes share all buckets, in one view, and nobody holds more."""
-
-        def is_so(now: Mapping[str, ModuleNodeStatus]) -> bool:
-            shares: dict[str, int] = {}
-            for here in now.values():
-                for share in here.farm.shares if here.farm else ():
-                    shares[share.services] = shares.get(share.services, 0) + share.buckets
-            return (
-                {node for node, here in now.items() if served(here)} == set(nodes)
-                and set(shares.values()) == {65536}
-                and all(now[node].ready for node in nodes)
-            )
-
-        return self.until(is_so, f"served by {nodes}")
-
-    def plan(self) -> Plan:
-        """The module as its nodes compute it."""
-        paths = self.lab.host("n2").path("/etc/telamon")
-        cluster = load_cluster(paths / "cluster.yaml")
-        loaded = ModuleStore(paths / "modules", cluster).load()[MODULE].model
-        assert isinstance(loaded, FarmModule)
-        return plan_of(loaded, cluster, "n2", read_secret(paths))
-
-    def predicted(
-        self, nodes: Iterable[str], client_port: int, client: str = CLIENT_IP, service: int = 0
-    ) -> str:
-        """Who must answer the client while these nodes serve."""
-        plan = self.plan()
-        members = [Member(plan.numbers[node]) for node in nodes]
-        table = Table.build(plan.settings.secret, members)
-        bucket = plan.bucket(plan.configured.services[service], ip_address(client), client_port)
-        return plan.node_of(table.owner[bucket])
-
-    def packets(self, counter: str) -> int:
-        """How many packets became that, over all nodes."""
-        return sum(
-            here.farm.packets.get(counter, 0) for here in self.status().values() if here.farm
-        )
-
-    def owner(self, node: str, client: str, port: int) -> FarmOwner:
-        shown = self.telamon(node, "farm", "owner", f"{client}:{port}", "--json")
-        return FarmOwner.model_validate_json(shown)
-
-
 @contextmanager
 def farm_in_lab(
-    name: str, scripts: Mapping[str, str] = MappingProxyType({}), **keys: object
+    name: str, count: int = len(NODES), scripts: Mapping[str, str] = NO_SCRIPTS, **keys: object
 ) -> Iterator[FarmInLab]:
-    """Three nodes that serve, and a client; `keys` of module.yaml in place of the usual ones."""
-    with Lab.up(name, LAB) as lab:
-        farm = FarmInLab(lab)
-        farm.telamon("n1", "module", "install", str(make_module(lab.host("n1"), scripts, **keys)))
-        farm.telamon("n1", "module", "start", MODULE)
-        farm.until_serving(*NODES)
+    """So many nodes that serve the module, which has these scripts and keys, and a client."""
+    with Lab.up(name, lab_file(count)) as lab:
+        farm = FarmInLab(lab, MODULE)
+        farm.install(make_module(lab.host("n1"), nodes=farm.nodes, scripts=scripts, **keys))
+        farm.begin()
         yield farm
 
 
-def served(here: ModuleNodeStatus) -> int:
-    return sum(share.buckets for share in here.farm.shares) if here.farm else 0
+def own_address(farm: FarmInLab, version: int) -> str:
+    """The client host's own."""
+    links = next(host.links for host in farm.lab.spec.hosts if host.name == CLIENT)
+    return next(str(one.ip) for one in links["lan"] if one.version == version)
 
 
-class Client:
-    """A process on the client host that opens connections and keeps them."""
+def connect(
+    farm: FarmInLab, clients: Connections, count: int, service: Service = ECHO[4]
+) -> list[Connected]:
+    """So many connections from the client host's own address, kept."""
+    address = own_address(farm, 6 if ":" in service.address else 4)
+    return clients.connect([address] * count, service)
 
-    def __init__(self, host: RunningHost, virtual_ip: str = VIRTUAL_IP) -> None:
-        command = [sys.executable, "-c", CLIENT, virtual_ip]
-        self._process = host.start(command, stdin=subprocess.PIPE)
 
-    def __enter__(self) -> Self:
-        return self
+def assert_predicted(farm: FarmInLab, nodes: Sequence[str], connected: Sequence[Connected]) -> None:
+    """Each client was answered by the node that the table of these nodes gives it."""
+    prophet = farm.prophet()
+    table = prophet.table(nodes)
+    misled = [
+        f"{one.source} {one.port} in place of {due}: {one.node or one.failure}, {one.took_s:.2f} s"
+        for one in connected
+        if one.node != (due := prophet.node_of(table, one.source, one.port))
+    ]
+    assert misled == [], f"{len(misled)} of {len(connected)}"
 
-    def __exit__(self, *_: object) -> None:
-        RunningHost.end(self._process)
 
-    def _ask(self, *order: object) -> Any:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, self._process.communicate()
-        return json.loads(answer)
+def assert_none_broken(clients: Connections, count: int) -> None:
+    """So many connections are kept, and all of them work."""
+    echoed = clients.echo()
+    assert echoed.broken == []
+    assert echoed.count == count
 
-    def connect(self, count: int, timeout_s: float = 4.0) -> list[tuple[int, str]]:
-        """Opens connections; returns the client's port and who answered, or the error's name."""
-        return [(port, name) for port, name in self._ask("connect", count, timeout_s)]
 
-    def ask(self, count: int, timeout_s: float = 2.0) -> list[tuple[int, list[str]]]:
-        """Sends datagrams; returns the client's port and who answered, as often as they did."""
-        return [(port, names) for port, names in self._ask("ask", count, timeout_s)]
-
-    def echo(self) -> tuple[dict[str, int], dict[str, int]]:
-        """How many connections to each node work, and how many are broken."""
-        works, broken = self._ask("echo")
-        return works, broken
-
-    def close(self, node: str | None = None) -> None:
-        """Closes the connections to a node, or all."""
-        self._ask("close", node)
+def restart_agent(host: RunningHost, number: Signals) -> None:
+    """Ends the agent and waits until another one answers."""
+    (before,) = host.daemons(Daemon.AGENT)
+    host.signal(Daemon.AGENT, number)
+    assert before.wait_until_ended(RESTART_LIMIT_S), f"the agent of {host.name} does not end"
+    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    while True:
+        try:
+            agent_api.status(host)
+            break
+        except UnreachableError:
+            assert time.monotonic() < deadline_s, f"the agent of {host.name} does not answer"
+            time.sleep(POLL_S)

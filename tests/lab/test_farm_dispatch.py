@@ -6,25 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 from farms import (
-    CLIENT_IP,
-    CLIENT_IPV6,
+    ADDRESSES,
+    CLIENT,
+    ECHO,
     MODULE,
     NODES,
-    VIRTUAL_IP,
-    VIRTUAL_IPV6,
-    Client,
-    FarmInLab,
+    assert_none_broken,
+    assert_predicted,
+    connect,
     farm_in_lab,
+    own_address,
 )
 
+from telamon.lab.farm import FarmInLab
+from telamon.lab.oracles.connections import Connections
+
 COUNT = 60
-CLIENTS = {VIRTUAL_IP: CLIENT_IP, VIRTUAL_IPV6: CLIENT_IPV6}
-KEYS = {
+KEYS: dict[str, object] = {
     "mode": "dispatch",
-    "virtual_ips": [
-        {"address": f"{VIRTUAL_IP}/24", "network": "lan"},
-        {"address": f"{VIRTUAL_IPV6}/64", "network": "lan"},
-    ],
+    "virtual_ips": [{"address": one, "network": "lan"} for one in ADDRESSES.values()],
     "services": [
         {"protocol": "tcp", "ports": [7000], "affinity": "connection"},
         {"protocol": "udp", "ports": [7000], "affinity": "connection", "weights": {"n1": 0}},
@@ -48,59 +48,49 @@ def neighbour(farm: FarmInLab, virtual_ip: str) -> str:
     return shown[shown.index("lladdr") + 1]
 
 
-@pytest.mark.parametrize("virtual_ip", CLIENTS)
-def test_connections_survive_what_becomes_of_the_dispatcher(
-    farm: FarmInLab, virtual_ip: str
-) -> None:
-    client_ip = CLIENTS[virtual_ip]
-    with Client(farm.lab.host("c1"), virtual_ip) as client:
+@pytest.mark.parametrize("version", [4, 6])
+def test_connections_survive_what_becomes_of_the_dispatcher(farm: FarmInLab, version: int) -> None:
+    service = ECHO[version]
+    with Connections(farm.lab.host(CLIENT)) as clients:
 
-        def connect(*nodes: str) -> None:
-            answered = client.connect(COUNT, 10.0)
-            assert answered == [
-                (port, farm.predicted(nodes, port, client_ip)) for port, _ in answered
-            ]
+        def connect_to(*nodes: str) -> None:
+            assert_predicted(farm, nodes, connect(farm, clients, COUNT, service))
 
-        def none_is_broken(count: int) -> None:
-            works, broken = client.echo()
-            assert (sum(works.values()), broken) == (count, {})
-
-        connect(*NODES)
-        assert neighbour(farm, virtual_ip) == mac_of(farm, "n1")
-        for _, names in client.ask(20):
-            assert len(names) == 1
-            assert names[0] in ("n2", "n3")
+        connect_to(*NODES)
+        assert neighbour(farm, service.address) == mac_of(farm, "n1")
+        for asked in clients.ask([own_address(farm, version)] * 20, service):
+            assert asked.answers in (["n2"], ["n3"])
 
         farm.telamon("n2", "farm", "drain", "n1")
-        farm.until_serving("n2", "n3")
-        connect("n2", "n3")
-        assert neighbour(farm, virtual_ip) == mac_of(farm, "n2")
-        none_is_broken(2 * COUNT)
+        farm.await_serving("n2", "n3")
+        connect_to("n2", "n3")
+        assert neighbour(farm, service.address) == mac_of(farm, "n2")
+        assert_none_broken(clients, 2 * COUNT)
 
         farm.telamon("n2", "farm", "undrain", "n1", "--wait")
-        farm.until_serving(*NODES)
-        connect(*NODES)
-        none_is_broken(3 * COUNT)
+        farm.await_serving(*NODES)
+        connect_to(*NODES)
+        assert_none_broken(clients, 3 * COUNT)
 
-        works, _ = client.echo()
+        on_victim = clients.echo().works["n1"]
         farm.lab.off("n1")
-        farm.until_serving("n2", "n3")
-        connect("n2", "n3")
-        assert neighbour(farm, virtual_ip) == mac_of(farm, "n2")
-        still, broken = client.echo()
-        assert set(broken) == {"n1"}
-        assert sum(still.values()) == 4 * COUNT - works["n1"]
+        farm.await_serving("n2", "n3")
+        connect_to("n2", "n3")
+        assert neighbour(farm, service.address) == mac_of(farm, "n2")
+        echoed = clients.echo()
+        assert echoed.broken_beside("n1") == []
+        assert echoed.count == 4 * COUNT - on_victim
 
         farm.lab.on("n1")
-        farm.until_serving(*NODES)
-        client.close("n1")
-        connect(*NODES)
-        none_is_broken(5 * COUNT - works["n1"])
+        farm.await_serving(*NODES)
+        clients.drop("n1")
+        connect_to(*NODES)
+        assert_none_broken(clients, 5 * COUNT - on_victim)
 
         # Whoever leaves takes its connections with it; the dispatcher goes first.
-        client.close("n1")
-        left = sum(client.echo()[0].values())
+        clients.drop("n1")
+        left = clients.echo().count
         farm.telamon("n2", "module", "stop", MODULE, "--node", "n1", "--wait")
-        farm.until_serving("n2", "n3")
-        none_is_broken(left)
-        connect("n2", "n3")
+        farm.await_serving("n2", "n3")
+        assert_none_broken(clients, left)
+        connect_to("n2", "n3")

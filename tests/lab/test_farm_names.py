@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from echo_farms import ADDRESSES, CLIENT, lab_file
+from farms import ADDRESSES, CLIENT, lab_file
 
 from telamon.lab.farm import FarmInLab
 from telamon.lab.host import RunningHost
@@ -52,6 +52,12 @@ def predicted(farm: FarmInLab, nodes: Sequence[str], sources: Sequence[str]) -> 
     return [[prophet.node_of(table, source, 0)] for source in sources]
 
 
+def ask(
+    clients: Connections, sources: Sequence[str], version: int, limit_s: float = 1.0
+) -> list[list[str]]:
+    return [one.answers for one in clients.resolve(sources, ADDRESS[version], WHO, limit_s)]
+
+
 @pytest.mark.parametrize("version", [4, 6])
 def test_each_question_has_one_answer_also_when_a_node_dies(lab_name: str, version: int) -> None:
     with Lab.up(lab_name, lab_file(len(NODES))) as lab, Connections(lab.host(CLIENT)) as clients:
@@ -59,18 +65,18 @@ def test_each_question_has_one_answer_also_when_a_node_dies(lab_name: str, versi
         farm.install(make_module(lab.host("n1")))
         farm.begin()
         sources = clients.add_addresses(version, CLIENTS)
-        answers = clients.resolve(sources, ADDRESS[version], WHO)
+        answers = ask(clients, sources, version)
         assert answers == predicted(farm, NODES, sources)
         assert {node for nodes in answers for node in nodes} == set(NODES)
 
         failed_s = time.monotonic()
         lab.off("n2")
         due = predicted(farm, ("n1", "n3"), sources)
-        while (answers := clients.resolve(sources, ADDRESS[version], WHO, 0.2)) != due:
+        while (answers := ask(clients, sources, version, 0.2)) != due:
             assert time.monotonic() - failed_s < LIMIT_S, answers
             given = [(nodes, one) for nodes, one in zip(answers, due, strict=True) if nodes]
             assert all(nodes == one for nodes, one in given), "answered by another node"
         print(f"all clients are answered again after {time.monotonic() - failed_s:.2f} s")
         lab.on("n2")
         farm.await_serving(*NODES)
-        assert clients.resolve(sources, ADDRESS[version], WHO) == predicted(farm, NODES, sources)
+        assert ask(clients, sources, version) == predicted(farm, NODES, sources)

@@ -5,7 +5,7 @@ table says, an address keeps its node over all its connections, and the servers 
 from pathlib import Path
 
 import pytest
-from echo_farms import ADDRESSES, CLIENT, assert_none_broken, assert_predicted, lab_file
+from farms import ADDRESSES, CLIENT, assert_none_broken, assert_predicted, lab_file
 
 from telamon.agent.models import ActionKind
 from telamon.lab.farm import FarmInLab

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from echo_farms import CLIENT, ECHO, assert_none_broken, assert_predicted, farm_in_lab
+from farms import CLIENT, ECHO, assert_none_broken, assert_predicted, farm_in_lab
 
 from telamon.lab.farm import FarmInLab
 from telamon.lab.oracles.connections import Connections, Knock, takeover_s
@@ -71,6 +71,7 @@ def test_a_dead_node_costs_its_own_clients_only(lab_name: str, version: int) -> 
         sources = clients.add_addresses(version, CLIENTS)
         found = []
         for _ in range(ATTEMPTS):
+            clients.listen()
             connected = clients.connect(sources * (HELD // CLIENTS), ECHO[version])
             assert_predicted(farm, NODES, connected)
             found.append(lose(farm, clients, sources, version))
@@ -83,6 +84,7 @@ def test_a_dead_node_costs_its_own_clients_only(lab_name: str, version: int) -> 
             farm.lab.on("n2")
             farm.await_serving(*NODES)
             assert_none_broken(clients, echoed.count)
+            assert clients.heard().is_good
             clients.drop()
             if found[-1][0] <= TAKEOVER_S and found[-1][1] <= GAP_S:
                 return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import other, seed, sequence
+from faults import other, sequence
 from mirrors import START_TIMEOUT_S, STEP_TIMEOUT_S, assert_equal_trees
 
 from telamon.lab import database
@@ -55,11 +55,8 @@ def assert_nothing_lost(mirror: MirrorInLab, clients: Clients, primary: str) -> 
 
 @pytest.mark.timeout(1200)
 def test_twenty_failovers_lose_nothing(
-    mirror: MirrorInLab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mirror: MirrorInLab, tmp_path: Path, chosen: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = seed()
-    with capsys.disabled():
-        print(f"\nTELAMON_SEED={chosen}")
     fill_database(mirror.lab.host("c1"))
     primary = "n1"
     with running(mirror.lab.host("c1"), tmp_path) as clients:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, other, seed
+from faults import FAULTS, other
 from mirrors import DIRECTORY, STEP_TIMEOUT_S, assert_equal_trees, mirrored
 from writers import await_promises, writing
 
@@ -23,14 +23,6 @@ STALL_LIMIT_S = 10.0
 def mirror() -> Iterator[MirrorInLab]:
     with mirrored("test-files", DEFAULT) as made:
         yield made
-
-
-@pytest.fixture
-def chosen(capsys: pytest.CaptureFixture[str]) -> int:
-    drawn = seed()
-    with capsys.disabled():
-        print(f"\nTELAMON_SEED={drawn}")
-    return drawn
 
 
 @pytest.mark.timeout(900)

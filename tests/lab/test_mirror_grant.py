@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-from faults import seed
 from mirrors import DIRECTORY, STEP_TIMEOUT_S, assert_equal_trees, mirrored
 from writers import await_promises, writing
 
@@ -19,11 +18,11 @@ from telamon.lab.spec import DEFAULT
 SILENCE_S = 8.0
 
 
-def test_no_commit_alone_without_the_agent(lab_name: str, tmp_path: Path) -> None:
+def test_no_commit_alone_without_the_agent(lab_name: str, tmp_path: Path, chosen: int) -> None:
     history = tmp_path / "history"
     history.touch()
     with mirrored(lab_name, DEFAULT) as mirror:
-        with writing(mirror.lab, "n1", history, seed()):
+        with writing(mirror.lab, "n1", history, chosen):
             await_promises(history)
             mirror.lab.host("n1").signal(Daemon.AGENT, signal.SIGSTOP)
             await_promises(history)  # a paused agent stops no commit that the peer acknowledges

@@ -22,6 +22,7 @@ from telamon.mirror.report import ModuleState
 STATUS_LIMIT_S = 2.0
 INSTALL_LIMIT_S = 60.0
 RUNS_APPLICATION = frozenset({ModuleState.PRIM, ModuleState.ALONE})
+FOLLOWS = frozenset({ModuleState.SECOND})
 LOCAL = "?local=true"
 
 
@@ -171,6 +172,14 @@ class ClusterService:
             case ActionKind.SWAP | ActionKind.RESTART:
                 running = await self._running_application(module)
                 return running[:1] or members[:1]
+            case ActionKind.VERIFY | ActionKind.REPAIR:
+                following = await self._in_states(module, FOLLOWS)
+                if not following:
+                    raise RefusedError(
+                        f"no node follows the primary of module {module}: there is nothing to "
+                        f"{action} until one is SECOND"
+                    )
+                return following
             case ActionKind.PRIM | ActionKind.SECOND:
                 if self._node.name not in members:
                     raise RefusedError(
@@ -197,10 +206,13 @@ class ClusterService:
         ]
 
     async def _running_application(self, module: str) -> list[str]:
+        return await self._in_states(module, RUNS_APPLICATION)
+
+    async def _in_states(self, module: str, states: frozenset[str]) -> list[str]:
         shown = (await self.status()).modules.get(module)
         if shown is None:
             return []
-        return [node for node, state in shown.nodes.items() if state.state in RUNS_APPLICATION]
+        return [node for node, here in shown.nodes.items() if here.state in states]
 
     async def _members(self, module: str) -> tuple[str, ...]:
         try:

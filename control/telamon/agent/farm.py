@@ -18,7 +18,8 @@ from telamon.agent.farm_drain import drained
 from telamon.agent.farm_memory import FarmMemory
 from telamon.agent.farm_parts import FarmParts, Phase
 from telamon.agent.farm_status import Standing, describe, owner, table
-from telamon.agent.farm_traffic import FarmTraffic, Surroundings, measure_while
+from telamon.agent.farm_traffic import FarmTraffic, Surroundings
+from telamon.agent.farm_watching import bury_the_dead, measure_while
 from telamon.agent.health_answer import Judgement
 from telamon.agent.health_endpoint import HealthServer
 from telamon.agent.models import ActionKind, Severity
@@ -29,7 +30,7 @@ from telamon.mirror.role_event import Presence
 from telamon.module.check_config import CheckAction
 from telamon.net.connections import reset_connections
 
-LOOK_S = 1.0
+MEASURE_S, BURY_S = 1.0, 0.25
 """Between two looks: at connections that are to end, at silent hosts."""
 RETRY_S = 1.0
 DRAINED = "drained: serves no new clients"
@@ -113,8 +114,8 @@ class FarmModule:
                 group.create_task(self._checks.run())
                 if self._health is not None:
                     group.create_task(self._health.run())
-                group.create_task(measure_while(self.traffic, LOOK_S))
-                group.create_task(self._look_at_silent_hosts())
+                group.create_task(measure_while(self.traffic, MEASURE_S))
+                group.create_task(bury_the_dead(self.traffic, self._host_answers, BURY_S))
                 await self._defect
         finally:
             self.traffic.close()
@@ -135,6 +136,10 @@ class FarmModule:
                 self._is_restart_ordered, self._is_forced = True, force
             case ActionKind.DRAIN | ActionKind.UNDRAIN:
                 self._drain(kind is ActionKind.DRAIN)
+            case ActionKind.VERIFY | ActionKind.REPAIR:
+                raise RefusedError(
+                    f"module {self.plan.module} is a farm: it replicates nothing to verify"
+                )
             case ActionKind.PRIM | ActionKind.SECOND | ActionKind.SWAP:
                 raise RefusedError(
                     f"module {self.plan.module} is a farm: all of its nodes serve, none is primary;"
@@ -350,14 +355,8 @@ class FarmModule:
         if self.phase is Phase.UP:
             self.traffic.offer(self.offers())
 
-    async def _look_at_silent_hosts(self) -> None:
-        """Buries silent members whose hosts are dead, so that their clients learn it."""
-        while True:
-            await asyncio.sleep(LOOK_S / 4)
-            for number in self.traffic.lingering():
-                node = self.plan.node_of(number)
-                if not await self._parts.host_answers(node):
-                    self.traffic.bury(number)
+    async def _host_answers(self, number: int) -> bool:
+        return await self._parts.host_answers(self.plan.node_of(number))
 
     async def _begin(self) -> None:
         await self.traffic.begin(self._remembered.next_incarnation(), self.offers())

@@ -7,6 +7,7 @@ services alone is taken at its start script's word.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,12 +110,17 @@ async def accepts(address: str, port: int) -> bool:
 
 async def answers_at_all(address: str, port: int) -> bool:
     """Whether the host behind an address lives: its kernel refuses what nobody accepts."""
+    return await asyncio.to_thread(_answers_at_all, address, port)
+
+
+def _answers_at_all(address: str, port: int) -> bool:
+    """In a thread, because the kernel keeps the answer while this process gets no time to look: a
+    timer of the loop would then call a host dead that answered.
+    """
     try:
-        async with asyncio.timeout(ANSWER_LIMIT_S / 2):
-            _, writer = await asyncio.open_connection(address, port)
+        socket.create_connection((address, port), ANSWER_LIMIT_S / 2).close()
     except ConnectionRefusedError:
         return True
-    except (OSError, TimeoutError):
+    except OSError:
         return False
-    writer.close()
     return True

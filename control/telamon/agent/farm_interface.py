@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from telamon.agent.farm_answering import Answering
 from telamon.agent.farm_dispatching import Dispatching
-from telamon.errors import NetworkError, RefusedError
+from telamon.errors import NetworkError, RefusedError, TelamonError
 from telamon.farm import back_ends, footprint
 from telamon.farm.back_ends import Chosen
 from telamon.farm.face import RunningFilter
@@ -70,15 +70,11 @@ class FarmInterface:
                 known = footprint.load(self._run, self.name)
                 if not known.back_end:
                     return None
-                kind = FilterBackEnd(known.back_end)
-                adopted = await asyncio.to_thread(back_ends.adopt, self.name, kind, self._run)
-                if adopted is None:
+                try:
+                    await self._find(known, member)
+                except TelamonError as error:
+                    self._complain(str(error))
                     return None
-                self._footprint = known
-                self._hold(Chosen(kind, known.reason, adopted), member)
-                if not back_ends.is_quick(kind):
-                    # What XDP keeps in its maps, these know only while an agent tells them.
-                    await self._call(self._introduce(member))
             return self._footprint.claims.get(module)
 
     async def claim(
@@ -197,6 +193,26 @@ class FarmInterface:
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
+
+    async def _find(self, known: Footprint, member: int) -> None:
+        """Adopts the filter, or makes it again where it has gone while no agent ran: the
+        application and its connections are still here.
+        """
+        kind = FilterBackEnd(known.back_end)
+        adopted = await asyncio.to_thread(back_ends.adopt, self.name, kind, self._run)
+        self._footprint = known
+        if adopted is not None:
+            self._hold(Chosen(kind, known.reason, adopted), member)
+            if not back_ends.is_quick(kind):
+                # What XDP keeps in its maps, these know only while an agent tells them.
+                await self._call(self._introduce(member))
+            return
+        self._complain(f"the {kind} filter of {self.name} has gone and is made again")
+        made = await asyncio.to_thread(back_ends.attach, self.name, kind, self._run)
+        self._hold(replace(made, reason=known.reason), member)
+        for table in [table for claim in known.claims.values() for table in claim.tables]:
+            await self.show(table, NOBODYS)
+        await self._call(self._introduce(member))
 
     async def _attach(self, wanted: FilterBackEnd, member: int, *, is_clean: bool) -> None:
         must_dispatch = any(

@@ -6,7 +6,6 @@ ends, and found again.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +21,6 @@ from telamon.farm.layout import Address, Counter, TableImage
 from telamon.farm.message import Message, Offer
 from telamon.farm.table import NOBODY
 from telamon.farm.view_state import Resumed
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,20 +294,3 @@ class FarmTraffic:
         if sender not in self._strangers:
             self._strangers.add(sender)
             self._around.note(f"node {sender} does not count in this farm: it {why}")
-
-
-async def measure_while(traffic: FarmTraffic, interval_s: float) -> None:
-    """Measures when asked, and again and again while connections of others are here."""
-    while True:
-        traffic.is_measure_asked.clear()
-        if traffic.is_running:
-            try:
-                await traffic.measure()
-            except TelamonError as error:
-                log.warning("%s", error)
-        limit_s = interval_s if traffic.is_running and traffic.is_holding else None
-        try:
-            async with asyncio.timeout(limit_s):
-                await traffic.is_measure_asked.wait()
-        except TimeoutError:
-            continue

@@ -7,7 +7,9 @@ Restarting the agent touches nothing before the machine says so. A filter that c
 ends the share: without its heartbeats the others take its buckets, when its lease is over.
 
 The loop goes on meanwhile: slow filters are awaited, and the tables of a large farm are computed in
-a thread. Messages that come in the meantime are taken together.
+a thread. While a filter switches, this node goes on saying what it said last, or the others would
+count it as silent; messages that come in the meantime are taken together and first, so that nobody
+is judged unheard.
 """
 
 import asyncio
@@ -99,11 +101,14 @@ class ViewChange:
         self.lingering: dict[int, int] = {}
         self._departed: set[int] = set()
         self._seed = seed
+        self._interval_s = settings.interval / SECOND_NS
         self._is_large = nodes >= LARGE_FARM_NODES
         self._outlets = outlets
         self._events: deque[Event | _Buried | _ShowAgain] = deque()
         self._has_events = asyncio.Event()
         self._offer = offer
+        self._sequence = 0
+        self._latest: Status | None = None
         self._task = asyncio.create_task(self._run())
 
     def receive(self, messages: tuple[Message, ...]) -> None:
@@ -166,14 +171,12 @@ class ViewChange:
                     await self._has_events.wait()
             except TimeoutError:
                 return Tick()
-        event = self._events.popleft()
-        if isinstance(event, Received):
-            messages = list(event.messages)
-            while self._events and isinstance(following := self._events[0], Received):
-                self._events.popleft()
-                messages += following.messages
-            return Received(tuple(messages))
-        return event
+        received = [event for event in self._events if isinstance(event, Received)]
+        if not received:
+            return self._events.popleft()
+        others = [event for event in self._events if not isinstance(event, Received)]
+        self._events = deque(others)
+        return Received(tuple(message for event in received for message in event.messages))
 
     async def _step(self, event: Event) -> None:
         before = self.state
@@ -206,13 +209,22 @@ class ViewChange:
             case Measure():
                 self._outlets.measure()
             case Send(to, message):
-                self._outlets.send(to, message)
+                self._send(to, message)
             case Broadcast(message):
-                if isinstance(message, Goodbye):
-                    self.goodbye = message
-                self._outlets.send(None, message)
+                self._send(None, message)
             case Renew(lease_until):
-                await self._outlets.renew(lease_until)
+                await self._outlets.renew(max(lease_until, self.state.lease_until))
+
+    def _send(self, to: int | None, message: Message) -> None:
+        """Numbers what is ordered by number as it leaves: more leaves than the machine says."""
+        if isinstance(message, Status | Goodbye):
+            self._sequence += 1
+            message = replace(message, sequence=self._sequence)
+        if isinstance(message, Status):
+            self._latest = message
+        elif isinstance(message, Goodbye):
+            self.goodbye = message
+        self._outlets.send(to, message)
 
     async def _show(self) -> None:
         shown = replace(self.state, holders={**self.lingering, **self.state.holders})
@@ -220,4 +232,20 @@ class ViewChange:
             image = await asyncio.to_thread(render, shown, self._seed)
         else:
             image = render(shown, self._seed)
-        await self._outlets.show(image)
+        showing = asyncio.ensure_future(self._outlets.show(image))
+        try:
+            while not (await asyncio.wait([showing], timeout=self._interval_s))[0]:
+                self._say_alive()
+        finally:
+            showing.cancel()
+        await showing
+
+    def _say_alive(self) -> None:
+        """What was true stays so until the filter has switched, and who says it keeps its lease."""
+        if self._latest is None or self.state.has_left:
+            return
+        now = boottime_ns()
+        self._send(None, self._latest)
+        self.state = replace(
+            self.state, last_step_at=now, lease_until=now + self.state.settings.lease
+        )

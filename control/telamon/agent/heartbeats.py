@@ -52,13 +52,13 @@ class Listener(Protocol):
         ...
 
     def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
-        """Heartbeats were refused; told now and then, not for each."""
+        """A heartbeat was refused."""
         ...
 
 
 @dataclass(slots=True)
 class _Refusals:
-    """Counts every refusal, logs and tells one of a kind in ten seconds."""
+    """Counts and tells every refusal, logs one of a kind in ten seconds."""
 
     tell: Callable[[str, str, str], None]
     total: int = 0
@@ -67,6 +67,7 @@ class _Refusals:
 
     def add(self, kind: str, network: str, source: str) -> None:
         self.total += 1
+        self.tell(network, source, kind)
         key = f"{network}: {kind}"
         self._since[key] += 1
         now_s = time.monotonic()
@@ -78,7 +79,6 @@ class _Refusals:
                 source,
                 kind,
             )
-            self.tell(network, source, kind)
             self._logged_s[key] = now_s
 
 

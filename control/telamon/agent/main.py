@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -52,14 +53,31 @@ def main() -> None:
             _stop_modules(paths)
         else:
             asyncio.run(_run(paths))
-    except InvalidError as error:
-        sys.exit(_complain("\n".join([str(error), *error.faults]), EXIT_INVALID))
     except TelamonError as error:
-        sys.exit(_complain(str(error), EXIT_FAILED))
+        sys.exit(_complain([error]))
+    except BaseExceptionGroup as group:
+        # What the world denied is a sentence; anything else is a defect, with its trace.
+        of_the_world, defects = group.split(TelamonError)
+        if of_the_world is None or defects is not None:
+            raise
+        sys.exit(_complain(_leaves(of_the_world)))
 
 
-def _complain(text: str, status: int) -> int:
-    log.error("%s", text)
+def _leaves(group: BaseExceptionGroup[TelamonError]) -> list[TelamonError]:
+    found: list[TelamonError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def _complain(errors: Sequence[TelamonError]) -> int:
+    status = EXIT_FAILED
+    for error in errors:
+        log.error("%s", error)
+        if isinstance(error, InvalidError):
+            status = EXIT_INVALID
+            for fault in error.faults:
+                log.error("%s", fault)
     return status
 
 

@@ -126,6 +126,11 @@ class MirrorModule:
             raise RefusedError(
                 f"module {self._parts.module} is a mirror, which knows no {kind}: only farms do"
             )
+        if kind in (ActionKind.VERIFY, ActionKind.REPAIR):
+            await self._parts.watch.client.verify(repair=kind is ActionKind.REPAIR)
+            # It is seen to run before this is answered.
+            await self._parts.watch.refresh()
+            return
         number = next(self._order_numbers)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._orders[number] = answered
@@ -225,7 +230,7 @@ class MirrorModule:
                     severity=Severity.WARNING,
                 )
         await parts.virtual_ips.announce_present()
-        remembered = parts.memory.recall(boottime_ms())
+        remembered = self._recall(runs=facts is not None)
         return AgentStarted(
             boot_id=self._boot_id,
             intent_is_started=remembered.intent_is_started,
@@ -234,6 +239,15 @@ class MirrorModule:
             addresses=await parts.virtual_ips.presence(),
             failures_ms=remembered.failures_ms,
         )
+
+    def _recall(self, *, runs: bool) -> Remembered:
+        """What was remembered; of a damaged record only that what runs was started."""
+        parts = self._parts
+        try:
+            return parts.memory.recall(boottime_ms())
+        except TelamonError as error:
+            parts.events.append(str(error), module=parts.module, severity=Severity.ERROR)
+            return Remembered(intent_is_started=runs)
 
     async def _tick(self) -> None:
         while True:
@@ -310,6 +324,11 @@ class MirrorModule:
         except TelamonError as error:
             log.info("module %s: %s failed: %s", self._parts.module, operation, error)
             outcome = StepFailed(serial, str(error))
+        except OSError as error:
+            # The world's too, where nobody knew a better sentence.
+            log.exception("module %s: %s failed", self._parts.module, operation)
+            step = type(operation).__name__
+            outcome = StepFailed(serial, f"{step} failed: {error}; correct that on this node")
         except Exception as error:  # noqa: BLE001 - a defect ends the agent
             assert self._defect is not None
             if not self._defect.done():

@@ -7,6 +7,8 @@ any await and begun again: each is idempotent, or leaves a trace that says "unkn
 
 import asyncio
 import contextlib
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from telamon.agent.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps
 from telamon.bpf.capture import Capture, CaptureSet
 from telamon.detect.watch import Planned
-from telamon.errors import TelamonError, TimedOutError, UnreachableError
+from telamon.errors import NotFoundError, TelamonError, TimedOutError, UnreachableError
 from telamon.mirror.role_action import (
     AddAddresses,
     Connect,
@@ -40,9 +42,9 @@ from telamon.module.leftover import kill_leftover
 from telamon.module.scripts import Scripts
 from telamon.replication.messages import Configuration
 
-SOONER_S = 0.2
-"""Limits end so much before the machine's own, whose message knows less."""
-
+FUSE = Path("/dev/fuse")
+FUSE_NUMBERS = os.makedev(10, 229)
+"""Linux, Documentation/admin-guide/devices.txt."""
 
 ReplicatorCommand = Connect | Disconnect | Promote | Demote | Grant | Outdate
 
@@ -75,7 +77,7 @@ class MirrorOperations:
 
     async def perform(self, operation: Operation, timeout_ms: int) -> None:
         """Does `operation`; an error's message is the reason that users see."""
-        limit_s = max(timeout_ms / 1000 - SOONER_S, SOONER_S)
+        limit_s = timeout_ms / 1000
         match operation:
             case StartReplicator():
                 await self._start_replicator(limit_s)
@@ -119,9 +121,25 @@ class MirrorOperations:
 
     async def _start_replicator(self, limit_s: float) -> None:
         watch = self._parts.watch
+        _refuse_missing_fuse()
+        self._refuse_missing_directories()
         await watch.start(limit_s)
         await self.configure()
         await watch.begin()
+
+    def _refuse_missing_directories(self) -> None:
+        for directory in self._parts.directories:
+            try:
+                is_there = stat.S_ISDIR(directory.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
+            except OSError:
+                is_there = True  # a mount whose replicator died: the next one removes it
+            if not is_there:
+                raise NotFoundError(
+                    f"{directory}, which module {self._parts.module} replicates, is no directory "
+                    "on this node: make it, empty or with a copy of the data"
+                )
 
     def _ensure_capture(self) -> Capture:
         return CaptureSet(self._parts.module).ensure(self._parts.directories)
@@ -187,3 +205,11 @@ class MirrorOperations:
                     severity=Severity.WARNING,
                 )
         parts.memory.application = Presence.OFF
+
+
+def _refuse_missing_fuse() -> None:
+    if not FUSE.exists() or FUSE.stat().st_rdev != FUSE_NUMBERS:
+        raise NotFoundError(
+            f"this host has no {FUSE}, on which the directories are served: load the kernel's "
+            "module with `modprobe fuse`, or give the container the device"
+        )

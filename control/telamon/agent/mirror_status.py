@@ -24,7 +24,8 @@ from telamon.mirror.role_action import (
     View,
 )
 from telamon.mirror.role_state import RoleState
-from telamon.replication.messages import ReplicatorStatus
+from telamon.module.path import escaped
+from telamon.replication.messages import ReplicatorStatus, Verification
 
 _WORDS: dict[type[Operation], str] = {
     StartReplicator: "starting the replicator",
@@ -90,9 +91,17 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         "resync": models.Resync(**status.resync.model_dump())
         if status.link is LinkState.RESYNC
         else None,
+        "kept": models.Kept(
+            directory=escaped(str(status.kept.directory)),
+            files=status.kept.files,
+            bytes=status.kept.size_bytes,
+        )
+        if status.kept is not None
+        else None,
+        "verification": _verification(status.verification),
         "directories": [
             models.Directory(
-                path=str(directory.path),
+                path=escaped(str(directory.path)),
                 mounted=directory.mounted,
                 fenced=directory.fenced,
                 mode=directory.mode,
@@ -103,3 +112,21 @@ def _replication(status: ReplicatorStatus, capture: Capture | None) -> dict[str,
         "capture_reason": reason,
         "counters": status.counters.model_dump(),
     }
+
+
+def _verification(found: Verification | None) -> models.Verification | None:
+    if found is None:
+        return None
+    return models.Verification(
+        running=found.running,
+        files=found.files,
+        bytes=found.size_bytes,
+        differing=found.differing,
+        changing=found.changing,
+        paths=[
+            models.DifferingPath(path=escaped(str(one.path)), aspect=one.aspect)
+            for one in found.paths
+        ],
+        repairs=found.repairs,
+        fault=found.fault,
+    )

@@ -104,6 +104,34 @@ class Resync(ApiModel):
     remaining_s: float | None
 
 
+class Kept(ApiModel):
+    """What was kept last, when this node's side was given up."""
+
+    directory: str
+    files: int
+    bytes: int
+
+
+class DifferingPath(ApiModel):
+    """An object of the secondary that is not the primary's, and what differs first."""
+
+    path: str
+    aspect: str
+
+
+class Verification(ApiModel):
+    """The verification that runs, or the last one."""
+
+    running: bool
+    files: int
+    bytes: int
+    differing: int = Field(description="objects that stayed different through several looks")
+    changing: int = Field(description="objects that were written to at every look")
+    paths: list[DifferingPath] = Field(description="the first of those that differ")
+    repairs: bool = Field(description="what differed is made equal by a resynchronisation")
+    fault: str = Field(description="why it did not come to its end, or empty")
+
+
 class Directory(ApiModel):
     """One replicated directory on one node."""
 
@@ -227,6 +255,10 @@ class ModuleNodeStatus(ApiModel):
     lag: Lag | None = None
     commit_latency_us: CommitLatency | None = None
     resync: Resync | None = None
+    kept: Kept | None = Field(
+        default=None, description="what differed here when this node's side was given up last"
+    )
+    verification: Verification | None = None
     virtual_ips: list[VirtualIp] = []
     directories: list[Directory] = []
     capture: str | None = Field(default=None, description="tp_btf, fexit or relay")
@@ -268,6 +300,8 @@ class ActionKind(StrEnum):
     RESTART = "restart"
     DRAIN = "drain"
     UNDRAIN = "undrain"
+    VERIFY = "verify"
+    REPAIR = "repair"
 
 
 class ActionRequest(ApiModel):

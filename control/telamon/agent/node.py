@@ -83,6 +83,9 @@ class Node:
         self._installed: dict[str, Loaded] = {}
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
+        self._member_addresses = frozenset(
+            str(address) for node in self.cluster.nodes for address in node.addresses.values()
+        )
         self._refused_told: set[tuple[str, str]] = set()
         self.ask_node: Callable[[str], Awaitable[models.Status]] = _nobody_asks
         keys = Keys(self.cluster.id, read_secret(paths.configuration))
@@ -141,9 +144,9 @@ class Node:
     def heartbeat_refused(self, network: str, source: str, reason: str) -> None:
         """Tells an operator why a node of the cluster is not heard, each reason once; what
         strangers send is only in the log."""
-        members = {str(at) for node in self.cluster.nodes for at in node.addresses.values()}
         is_told = (source, reason) in self._refused_told
-        if source in members and not is_told and len(self._refused_told) < REFUSALS_TOLD_LIMIT:
+        is_member = source in self._member_addresses
+        if is_member and not is_told and len(self._refused_told) < REFUSALS_TOLD_LIMIT:
             self._refused_told.add((source, reason))
             self.events.append(
                 f"heartbeats from {source} on network {network} are refused: {reason}",

@@ -22,16 +22,19 @@ from telamon.mirror.role_event import (
     ReplicatorFault,
 )
 from telamon.mirror.role_event import ReplicatorStatus as FactsKnown
+from telamon.module.path import escaped
 from telamon.replication.client import ReplicatorClient
 from telamon.replication.messages import (
     DegradedEvent,
     FaultEvent,
     Hello,
+    KeptEvent,
     LineageRecord,
     PeerEvent,
     ProgressEvent,
     ReplicatorEvent,
     ReplicatorStatus,
+    VerifiedEvent,
 )
 from telamon.replication.process import ReplicatorProcess
 
@@ -146,6 +149,16 @@ class ReplicatorWatch:
             case PeerEvent(link=link, reason=reason):
                 because = f": {reason}" if reason else ""
                 self._events.append(f"replication link {link}{because}", module=self._module)
+            case KeptEvent(directory=directory, files=files):
+                self._events.append(
+                    f"{files} files that only this node has, or has otherwise, are kept in "
+                    f"{directory}; now they may be overwritten",
+                    module=self._module,
+                    severity=Severity.WARNING,
+                )
+            case VerifiedEvent():
+                text, severity = _verified(event)
+                self._events.append(text, module=self._module, severity=severity)
             case ProgressEvent():
                 return
         self._worth_a_look.set()
@@ -201,6 +214,23 @@ class ReplicatorWatch:
             reason = f"the replicator ended without being told to: {self.process.last_words()}"
             self._events.append(reason, module=self._module, severity=Severity.ERROR)
             self._sink(ReplicatorDied(reason))
+
+
+def _verified(event: VerifiedEvent) -> tuple[str, Severity]:
+    """What the event log says of a verification."""
+    if event.fault:
+        return f"the verification ended without a result: {event.fault}", Severity.WARNING
+    compared = f"verified {event.files} files, {event.size_bytes} bytes"
+    if not event.differing:
+        return f"{compared}: nothing differs", Severity.INFO
+    first = event.paths[0]
+    cure = "they are repaired now" if event.repairs else "repair them with `verify --repair`"
+    return (
+        f"{compared}: {event.differing} objects differ from the primary's, "
+        f"{escaped(str(first.path))} "
+        f"({first.aspect}) first; {cure}",
+        Severity.ERROR,
+    )
 
 
 def facts_of(status: ReplicatorStatus) -> ReplicatorFacts:

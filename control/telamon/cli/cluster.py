@@ -6,21 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telamon.cli.exits import HELP
-from telamon.cli.options import Json, agent_of, paths_of
+from telamon.cli.options import Json, agent_of, group, paths_of
 from telamon.cli.output import show
 from telamon.errors import InvalidError, RefusedError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(
-    name="cluster",
-    help="Make, join and show the cluster.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog=HELP,
-)
+app = group("cluster", "Make, join and show the cluster.")
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the cluster this host belongs to.")

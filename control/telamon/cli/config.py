@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telamon.cli.exits import HELP
-from telamon.cli.options import Json, paths_of
+from telamon.cli.options import Json, group, paths_of
 from telamon.cli.output import show
 from telamon.cluster import config as cluster_config
 from telamon.cluster.config import Cluster
@@ -19,13 +18,7 @@ from telamon.paths import Paths
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(
-    name="config",
-    help="Check configuration files.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog=HELP,
-)
+app = group("config", "Check configuration files.")
 
 CURE = "`telamon cluster init` makes one"
 

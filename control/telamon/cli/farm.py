@@ -5,27 +5,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
+from telamon.agent.models import ActionKind, ModuleStatus
 from telamon.cli.agent import Agent
-from telamon.cli.exits import HELP
 from telamon.cli.farm_trace import trace
-from telamon.cli.options import Json, agent_of, complete_module, complete_node, paths_of
-from telamon.cli.output import finish, show
-from telamon.cli.waiting import wait_until_done
+from telamon.cli.options import Json, agent_of, complete_module, complete_node, group, paths_of
+from telamon.cli.order import TIMEOUT_S, Timeout, Wait, order
+from telamon.cli.output import show
 from telamon.errors import InvalidError, NotFoundError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(
-    name="farm",
-    help="Look at farms, find the node of a client, drain nodes.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog=HELP,
-)
+app = group("farm", "Look at farms, find the node of a client, drain nodes.")
 
 app.command()(trace)
+
+AGENT_LIMIT_S = 15.0
+"""An agent that does not answer in that time hangs, and `detach` is what cures its host."""
 
 Module = Annotated[
     str | None,
@@ -36,9 +32,6 @@ Module = Annotated[
     ),
 ]
 Node = Annotated[str, typer.Argument(metavar="NODE", autocompletion=complete_node)]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when it is carried out.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")]
-TIMEOUT_S = 120.0
 
 
 @app.command("show")
@@ -96,7 +89,8 @@ def drain(
     as_json: Json = False,
 ) -> None:
     """Give new clients of a NODE to the others; its connections stay until they end."""
-    _order(context, ActionKind.DRAIN, node, module, wait=wait, limit_s=timeout, as_json=as_json)
+    farm = _farm(agent_of(context), module).name
+    order(context, farm, ActionKind.DRAIN, [node], wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -110,7 +104,8 @@ def undrain(
     as_json: Json = False,
 ) -> None:
     """Let a NODE serve new clients again."""
-    _order(context, ActionKind.UNDRAIN, node, module, wait=wait, limit_s=timeout, as_json=as_json)
+    farm = _farm(agent_of(context), module).name
+    order(context, farm, ActionKind.UNDRAIN, [node], wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -141,7 +136,7 @@ def detach(
 
 def _refuse_under_an_agent(agent: Agent) -> None:
     try:
-        status = agent.status()
+        status = agent.status(AGENT_LIMIT_S)
     except UnreachableError:
         return
     running = [
@@ -154,24 +149,6 @@ def _refuse_under_an_agent(agent: Agent) -> None:
             f"farm modules run on this node ({', '.join(running)}): stop them with `telamon module"
             f" stop {running[0]} --node {status.node}`, or say --force"
         )
-
-
-def _order(
-    context: typer.Context,
-    action: ActionKind,
-    node: str,
-    module: str | None,
-    *,
-    wait: bool,
-    limit_s: float,
-    as_json: bool,
-) -> None:
-    agent = agent_of(context)
-    farm = _farm(agent, module)
-    results = agent.act(farm.name, ActionRequest(action=action, nodes=[node]))
-    if wait and results.nodes[node].accepted:
-        wait_until_done(agent, farm.name, action, [node], limit_s)
-    finish(results, f"{action} is {'done' if wait else 'accepted'}", as_json=as_json)
 
 
 def _farm(agent: Agent, name: str | None) -> ModuleStatus:
@@ -236,6 +213,8 @@ def _draw(out: "Console", module: ModuleStatus) -> None:
             )
     out.print(table)
     for node, here in module.nodes.items():
+        for interface, reason in (here.farm.filter_reasons if here.farm else {}).items():
+            out.print(f"{node}: filter of {interface}: {reason}", markup=False)
         if here.farm is not None and here.farm.packets:
             counted = "  ".join(f"{name} {count}" for name, count in here.farm.packets.items())
             out.print(f"{node}: {counted}", markup=False)

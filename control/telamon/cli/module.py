@@ -5,28 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from telamon.agent.models import ActionKind, ActionRequest, ModuleStatus
-from telamon.cli.exits import HELP, Exit
-from telamon.cli.options import Json, ModuleName, Nodes, agent_of
+from telamon.agent.models import ActionKind, ModuleStatus
+from telamon.cli.exits import Exit
+from telamon.cli.options import Json, ModuleName, Nodes, agent_of, group
+from telamon.cli.order import TIMEOUT_S, Force, Timeout, Wait, order
 from telamon.cli.output import finish, show
-from telamon.cli.waiting import RUNS_APPLICATION, wait_until_done
+from telamon.cli.verification import verify
+from telamon.cli.waiting import RUNS_APPLICATION
 from telamon.errors import NotFoundError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(
-    name="module",
-    help="Install, start, stop and look at modules.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog=HELP,
-)
-
-Force = Annotated[bool, typer.Option("--force", help="The forced variant; see docs/operation.md.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when it is carried out.")]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")]
-TIMEOUT_S = 120.0
+app = group("module", "Install, start, stop and look at modules.")
 
 
 @app.command()
@@ -62,14 +53,7 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start a module on both nodes: the one with the newer data becomes primary."""
-    _order(
-        context,
-        name,
-        _request(ActionKind.START, nodes),
-        wait=wait,
-        timeout_s=timeout,
-        as_json=as_json,
-    )
+    order(context, name, ActionKind.START, nodes, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -84,12 +68,14 @@ def stop(
     as_json: Json = False,
 ) -> None:
     """Stop a module on both nodes, the secondary first; on one node with --node."""
-    _order(
+    order(
         context,
         name,
-        _request(ActionKind.STOP, nodes, force),
+        ActionKind.STOP,
+        nodes,
+        force=force,
         wait=wait,
-        timeout_s=timeout,
+        timeout=timeout,
         as_json=as_json,
     )
 
@@ -106,12 +92,14 @@ def prim(
     as_json: Json = False,
 ) -> None:
     """Make this node the primary: needed once, on the node with the good data."""
-    _order(
+    order(
         context,
         name,
-        _request(ActionKind.PRIM, nodes, force),
+        ActionKind.PRIM,
+        nodes,
+        force=force,
         wait=wait,
-        timeout_s=timeout,
+        timeout=timeout,
         as_json=as_json,
     )
 
@@ -127,14 +115,7 @@ def second(
     as_json: Json = False,
 ) -> None:
     """Make this node follow the primary, giving up changes that only it has."""
-    _order(
-        context,
-        name,
-        _request(ActionKind.SECOND, nodes),
-        wait=wait,
-        timeout_s=timeout,
-        as_json=as_json,
-    )
+    order(context, name, ActionKind.SECOND, nodes, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -147,14 +128,7 @@ def swap(
     as_json: Json = False,
 ) -> None:
     """Exchange primary and secondary."""
-    _order(
-        context,
-        name,
-        _request(ActionKind.SWAP, None),
-        wait=wait,
-        timeout_s=timeout,
-        as_json=as_json,
-    )
+    order(context, name, ActionKind.SWAP, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -168,13 +142,8 @@ def restart(
     as_json: Json = False,
 ) -> None:
     """Stop and start the application where it runs; no role changes."""
-    _order(
-        context,
-        name,
-        _request(ActionKind.RESTART, None, force),
-        wait=wait,
-        timeout_s=timeout,
-        as_json=as_json,
+    order(
+        context, name, ActionKind.RESTART, force=force, wait=wait, timeout=timeout, as_json=as_json
     )
 
 
@@ -200,6 +169,9 @@ def status(
         raise typer.Exit(Exit.NOT_READY)
 
 
+app.command()(verify)
+
+
 @app.command("list")
 def list_modules(context: typer.Context, as_json: Json = False) -> None:
     """List the modules of the cluster and the state of each on its nodes."""
@@ -213,33 +185,13 @@ def list_modules(context: typer.Context, as_json: Json = False) -> None:
     }
 
     def draw(out: "Console") -> None:
+        if not modules:
+            out.print("no module is installed: `telamon module install DIRECTORY` installs one")
         for name, module in modules.items():
             states = " ".join(f"{node}={here.state}" for node, here in module.nodes.items())
             out.print(f"{name:<24} {module.kind:<8} {states}", markup=False)
 
     show(as_json, listed, draw)
-
-
-def _request(action: ActionKind, nodes: list[str] | None, force: bool = False) -> ActionRequest:
-    return ActionRequest(action=action, nodes=nodes or None, force=force)
-
-
-def _order(
-    context: typer.Context,
-    name: str,
-    request: ActionRequest,
-    *,
-    wait: bool,
-    timeout_s: float,
-    as_json: bool,
-) -> None:
-    agent = agent_of(context)
-    results = agent.act(name, request)
-    accepted = [node for node, result in results.nodes.items() if result.accepted]
-    if wait and accepted:
-        wait_until_done(agent, name, request.action, accepted, timeout_s)
-    outcome = "done" if wait else "accepted"
-    finish(results, f"{request.action} is {outcome}", as_json=as_json)
 
 
 def _draw_one(out: "Console", module: ModuleStatus) -> None:

@@ -6,10 +6,18 @@ from typing import Annotated
 import typer
 
 from telamon.cli.agent import Agent
+from telamon.cli.exits import HELP
 from telamon.errors import TelamonError
 from telamon.paths import Paths
 
 COMPLETION_LIMIT_S = 1.0
+
+
+def group(name: str, purpose: str) -> typer.Typer:
+    """A group of commands, `telamon NAME …`."""
+    return typer.Typer(
+        name=name, help=purpose, no_args_is_help=True, add_completion=False, epilog=HELP
+    )
 
 
 def paths_of(context: typer.Context) -> Paths:

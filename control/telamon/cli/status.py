@@ -23,6 +23,7 @@ _STATE_STYLE = {
     "WAIT": "magenta",
     "STOP": "dim",
 }
+_AT_REST = ("STOP", "WAIT")
 _KIB = 1024
 
 
@@ -52,13 +53,13 @@ def draw(out: "Console", found: Status) -> None:
         "module",
         "node",
         "state",
-        "data or share",
+        "data",
         "link",
         "lag",
         "commit",
         "virtual IPs",
     ):
-        modules.add_column(heading, overflow="fold")
+        modules.add_column(heading, overflow="fold", no_wrap=heading != "virtual IPs")
     for module in found.modules.values():
         name = module.name
         for node_name, here in module.nodes.items():
@@ -76,8 +77,15 @@ def _reasons(found: Status) -> Iterator[tuple[str, str]]:
             yield node.name, node.reason
     for module in found.modules.values():
         for node_name, here in module.nodes.items():
-            if here.reachable and here.reason:
-                yield f"{module.name} on {node_name}", here.reason
+            said = "; ".join(filter(None, (here.reason, _progress(here))))
+            if here.reachable and said:
+                yield f"{module.name} on {node_name}", said
+            for check in here.checks:
+                error = check.last_error or ""
+                if check.state == "down" and error not in here.reason:
+                    yield f"{module.name} on {node_name}", f"check {check.name}: {error}"
+            if here.health is not None and here.health.fault:
+                yield f"{module.name} on {node_name}", here.health.fault
 
 
 def _cells(here: ModuleNodeStatus) -> list[str]:
@@ -120,19 +128,27 @@ def _state(here: ModuleNodeStatus) -> str:
     if here.state is None:
         return "[red]unknown[/]"
     style = _STATE_STYLE.get(here.state, "")
-    readiness = "" if here.ready or here.state == "STOP" else f" {here.readiness}"
+    is_plain = here.ready or (here.state in _AT_REST and here.readiness == "not ready")
+    readiness = "" if is_plain else f" {here.readiness}"
     return f"[{style}]{here.state}[/]{readiness}"
 
 
 def _link(here: ModuleNodeStatus) -> str:
     if here.resync is not None and here.resync.bytes_total:
-        percent = 100 * here.resync.bytes_done // here.resync.bytes_total
-        rate = _bytes(here.resync.rate_bytes_per_s)
-        left = "" if here.resync.remaining_s is None else f", {_span(here.resync.remaining_s)} left"
-        return f"resync {percent}% ({rate}/s{left})"
+        return f"resync {100 * here.resync.bytes_done // here.resync.bytes_total}%"
     is_relayed = here.capture == "relay" and here.state in RUNS_APPLICATION
     capture = " (relay)" if is_relayed else ""
     return f"{here.link or ''}{capture}"
+
+
+def _progress(here: ModuleNodeStatus) -> str:
+    """What a resynchronisation has done and has still to do."""
+    resync = here.resync
+    if resync is None or not resync.bytes_total:
+        return ""
+    left = "" if resync.remaining_s is None else f", {_span(resync.remaining_s)} left"
+    done, total = _bytes(resync.bytes_done), _bytes(resync.bytes_total)
+    return f"{done} of {total}, {_bytes(resync.rate_bytes_per_s)}/s{left}"
 
 
 def _lag(here: ModuleNodeStatus) -> str:

@@ -11,6 +11,7 @@ import socket
 import ssl
 from functools import partial
 from ipaddress import ip_address
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -32,35 +33,35 @@ class HttpDetector:
         self._target = target
         self._url = urlsplit(target.url)
         self._aside: Aside[str] = Aside(f"looking up {self._url.hostname}")
-        self._tls: ssl.SSLContext | None = None
+        self._tools: tuple[ModuleType, ssl.SSLContext] | None = None
 
     async def __call__(self) -> Outcome:
         """One look; ends by its time limit if the server is silent."""
-        # Slow to import, and not needed where no check is of this kind.
-        httpx = await asyncio.to_thread(importlib.import_module, "httpx")
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(self._make_tls)
+        if self._tools is None:
+            # Slow to make, and not needed where no check is of this kind.
+            self._tools = await asyncio.to_thread(self._prepare)
+        httpx, tls = self._tools
         try:
             address = await self._resolve()
         except StillHangsError as error:
             return unseen(str(error))
-        except OSError as error:
-            return bad(f"{self._url.hostname} has no address: {error.strerror or error}")
+        except (OSError, UnicodeError) as error:
+            return bad(f"{self._url.hostname} has no address: {error}")
         try:
             async with (
-                httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=None) as client,
+                httpx.AsyncClient(verify=tls, trust_env=False, timeout=None) as client,
                 client.stream("GET", **self._request(address)) as answer,
             ):
                 return await self._judge(answer)
         except httpx.HTTPError as error:
             return bad(f"{self._target.url}: {error or type(error).__name__}")
 
-    def _make_tls(self) -> ssl.SSLContext:
+    def _prepare(self) -> tuple[ModuleType, ssl.SSLContext]:
         context = ssl.create_default_context()
         if not self._target.verify_certificate:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        return context
+        return importlib.import_module("httpx"), context
 
     async def _resolve(self) -> str:
         """The address to connect to."""
@@ -76,10 +77,11 @@ class HttpDetector:
         url = self._url
         host = f"[{address}]" if ":" in address else address
         port = f":{url.port}" if url.port is not None else ""
-        place = SplitResult(url.scheme, f"{host}{port}", url.path or "/", url.query, "")
+        user, at, named = url.netloc.rpartition("@")
+        place = SplitResult(url.scheme, f"{user}{at}{host}{port}", url.path or "/", url.query, "")
         return {
             "url": place.geturl(),
-            "headers": {"host": url.netloc.rpartition("@")[2], "user-agent": AGENT},
+            "headers": {"host": named, "user-agent": AGENT},
             "extensions": {"sni_hostname": url.hostname},
         }
 

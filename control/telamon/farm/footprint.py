@@ -16,7 +16,7 @@ from typing import Any
 from telamon.errors import NetworkError
 from telamon.farm.hash import Affinity
 from telamon.farm.layout import Address, AddressRule, Mode, Other, Service
-from telamon.net.hearing import asked_at
+from telamon.net.solicited_node import asked_at
 
 _SYSCTL = Path("/proc/sys")
 # What the stack must not do with addresses on lo: answer for them, or ask in their name.

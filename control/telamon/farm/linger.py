@@ -29,8 +29,11 @@ def lingering(
     gone = counted - counts - set(departed) - {after.settings.self_number}
     for number in gone:
         held = before.holders.get(number, 0)
-        if before.table is not None and before.view is not None:
+        if before.table is not None and before.view is not None and number in before.view.numbers:
             held |= before.table.owned(number)
+        elif number in before.peers and before.peers[number].status.is_joined:
+            # It served in a view that this node was not in, with a table that is not known here.
+            held = before.every_bucket
         if held:
             kept[number] = kept.get(number, 0) | held
     return kept

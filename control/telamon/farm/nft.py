@@ -69,8 +69,9 @@ class NftFilter:
         """Show packets a new table, in the instant of one transaction."""
         self._stand_again_if_flushed()
         known = self._images.get(table)
-        change = nft_rules.table_change(self._interface, table, image, self._member)
-        self._run(change, f"show table {table}")
+        change = nft_rules.table_change(self._interface, table, known, image, self._member)
+        if change:
+            self._run(change, f"show table {table}")
         self._images[table] = image
         if known is None or known.seed != image.seed:
             self._rebuild()
@@ -109,13 +110,12 @@ class NftFilter:
     def counters(self) -> dict[Counter, int]:
         """Packets since the attachment, by what became of them."""
         counted = dict.fromkeys(nft_rules.COUNTERS, 0)
-        for table in (
-            nft_rules.ingress_table(self._interface),
-            nft_rules.host_table(self._interface),
-        ):
-            for each in self._listed_objects(f"list counters table {table}", "counter"):
-                counter = Counter[str(each["name"]).upper()]
-                counted[counter] += int(str(each["packets"]))
+        own = {nft_rules.ingress_table(self._interface), nft_rules.host_table(self._interface)}
+        for family in ("netdev", "inet"):
+            # Of all listings this one alone can leave out our sets: 5 ms instead of 100.
+            for each in self._listed_objects(f"list ruleset {family}", "counter", is_terse=True):
+                if f"{family} {each['table']}" in own:
+                    counted[Counter[str(each["name"]).upper()]] += int(str(each["packets"]))
         return counted
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class NftFilter:
         _log.warning("the nft rules of %s were flushed and are made again", self._interface)
         self._run(nft_rules.ruleset(self._interface, {}, (), {}), "make the farm's rules again")
         for table, image in self._images.items():
-            change = nft_rules.table_change(self._interface, table, image, self._member)
+            change = nft_rules.table_change(self._interface, table, None, image, self._member)
             self._run(change, f"show table {table}")
         self._rebuild()
         self._renew()
@@ -156,12 +156,20 @@ class NftFilter:
         assert isinstance(elements, list), "a set's elements are a list"
         return [int(element) for element in elements]
 
-    def _listed_objects(self, command: str, kind: str) -> list[Mapping[str, object]]:
-        listing = json.loads(self._run(command, "read the farm's rules", as_json=True))
+    def _listed_objects(
+        self, command: str, kind: str, *, is_terse: bool = False
+    ) -> list[Mapping[str, object]]:
+        listing = json.loads(
+            self._run(command, "read the farm's rules", as_json=True, is_terse=is_terse)
+        )
         return [each[kind] for each in listing["nftables"] if kind in each]
 
-    def _run(self, commands: str, what: str, *, as_json: bool = False) -> str:
-        return self._nftables.run(commands, f"{what} on {self._interface}", as_json=as_json)
+    def _run(
+        self, commands: str, what: str, *, as_json: bool = False, is_terse: bool = False
+    ) -> str:
+        return self._nftables.run(
+            commands, f"{what} on {self._interface}", as_json=as_json, is_terse=is_terse
+        )
 
 
 def attach(interface: str) -> NftFilter:

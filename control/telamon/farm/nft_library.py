@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from telamon.errors import NetworkError
 
-_JSON = 1 << 4
+_JSON, _TERSE = 1 << 4, 1 << 11
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "nft_ctx_new": (ctypes.c_void_p, (ctypes.c_uint32,)),
     "nft_ctx_free": (None, (ctypes.c_void_p,)),
@@ -54,15 +54,22 @@ class Nftables:
         library.nft_ctx_buffer_error(self._context)
 
     def run(
-        self, commands: str, attempt: str, *, as_json: bool = False, is_trial: bool = False
+        self,
+        commands: str,
+        attempt: str,
+        *,
+        as_json: bool = False,
+        is_terse: bool = False,
+        is_trial: bool = False,
     ) -> str:
-        """Run commands, all or none, and return what they print; as a trial, let the kernel check
-        them and do nothing. `attempt` is for the error.
+        """Run commands, all or none, and return what they print, tersely without the elements of
+        sets; as a trial, let the kernel check them and do nothing. `attempt` is for the error.
         """
         library = _library()
         with self._alone:
             assert self._context, "the context is open"
-            library.nft_ctx_output_set_flags(self._context, _JSON if as_json else 0)
+            flags = _JSON * as_json | _TERSE * is_terse
+            library.nft_ctx_output_set_flags(self._context, flags)
             library.nft_ctx_set_dry_run(self._context, is_trial)
             status = library.nft_run_cmd_from_buffer(self._context, commands.encode())
             # Reading a buffer empties it: both are read each time.

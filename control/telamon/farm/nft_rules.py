@@ -19,15 +19,20 @@ by client; strangers to a settled owner are refused by the rules, not by the sta
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telamon.farm.hash import BUCKETS, Affinity
 from telamon.farm.layout import Address, AddressRule, Counter, Mode, Other, Service, TableImage
+from telamon.farm.table import NOBODY
 
 # More buckets in grace than this are not listed: all of them are treated with care.
 GRACE_LISTED = 4096
+_SETS = ("owned", "graced", "cautious")
 _TCP, _UDP = 6, 17
 _PROTOCOLS = {_TCP: "tcp", _UDP: "udp"}
 _NEW_TCP = "tcp flags & (syn | ack) == syn"
@@ -121,22 +126,48 @@ def ruleset(
     return "\n".join(lines) + "\n"
 
 
-def table_change(interface: str, table: int, image: TableImage, member: int) -> str:
-    """Bring one module's sets to this image, in the instant of one transaction."""
-    pairs = np.frombuffer(image.buckets, np.uint8).reshape(BUCKETS, 2)
-    mine = pairs[:, 0] == member
-    owned = np.flatnonzero(mine).tolist()
-    graced = np.flatnonzero(mine & (pairs[:, 1] != 0)).tolist()
-    is_cautious = len(graced) > GRACE_LISTED
+def table_change(
+    interface: str, table: int, shown: TableImage | None, image: TableImage, member: int
+) -> str:
+    """Bring one module's sets from what they show to this image, in the instant of one
+    transaction; nothing where both are the same. `shown` None: whatever is there.
+    """
     ingress = ingress_table(interface)
-    lines = _sets(ingress, table)
-    lines += [f"flush set {ingress} {name}_{table}" for name in ("owned", "graced", "cautious")]
-    lines += _elements(ingress, f"owned_{table}", owned)
-    if is_cautious:
-        lines += [f'add element {ingress} cautious_{table} {{ "{interface}" }}']
-    else:
-        lines += _elements(ingress, f"graced_{table}", graced)
-    return "\n".join(lines) + "\n"
+    lines = [] if shown else _sets(ingress, table)
+    lines += [] if shown else [f"flush set {ingress} {name}_{table}" for name in _SETS]
+    wanted = _contents(image, member)
+    there = _contents(shown, member) if shown else _Contents.empty()
+    for name, now, before in (
+        ("owned", wanted.owned, there.owned),
+        ("graced", wanted.graced, there.graced),
+    ):
+        lines += _buckets("delete", ingress, f"{name}_{table}", before & ~now)
+        lines += _buckets("add", ingress, f"{name}_{table}", now & ~before)
+    if wanted.is_cautious != there.is_cautious:
+        verb = "add" if wanted.is_cautious else "delete"
+        lines.append(f'{verb} element {ingress} cautious_{table} {{ "{interface}" }}')
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What the sets of one table hold, by bucket."""
+
+    owned: NDArray[np.bool_]
+    graced: NDArray[np.bool_]
+    is_cautious: bool
+
+    @classmethod
+    def empty(cls) -> Self:
+        return cls(np.zeros(BUCKETS, np.bool_), np.zeros(BUCKETS, np.bool_), is_cautious=False)
+
+
+def _contents(image: TableImage, member: int) -> _Contents:
+    pairs = np.frombuffer(image.buckets, np.uint8).reshape(BUCKETS, 2)
+    owned = (pairs[:, 0] == member) & (member != NOBODY)
+    graced = owned & (pairs[:, 1] != 0)
+    is_cautious = int(np.count_nonzero(graced)) > GRACE_LISTED
+    return _Contents(owned, graced & (not is_cautious), is_cautious)
 
 
 def lease(interface: str, remaining_ms: int) -> str:
@@ -167,10 +198,11 @@ def _sets(ingress: str, table: int) -> list[str]:
     ]
 
 
-def _elements(ingress: str, name: str, buckets: list[int]) -> list[str]:
-    if not buckets:
+def _buckets(verb: str, ingress: str, name: str, chosen: NDArray[np.bool_]) -> list[str]:
+    numbers = np.flatnonzero(chosen).tolist()
+    if not numbers:
         return []
-    return [f"add element {ingress} {name} {{ {', '.join(map(str, buckets))} }}"]
+    return [f"{verb} element {ingress} {name} {{ {', '.join(map(str, numbers))} }}"]
 
 
 def _to(address: Address) -> str:

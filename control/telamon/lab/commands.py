@@ -4,6 +4,7 @@ Every command but `exec` answers with the state of the lab after it, in JSON if 
 as TelamonError; the program's main function shows them.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from telamon.cli.options import Json, group
 from telamon.errors import InvalidError, NotFoundError
 from telamon.lab.enter import execute
 from telamon.lab.lab import Lab, down, labs
@@ -19,12 +21,9 @@ from telamon.lab.process import Daemon
 from telamon.lab.report import show
 from telamon.lab.spec import DEFAULT
 
-app = typer.Typer(
-    name="lab", help="Hosts on this machine, made of namespaces.", no_args_is_help=True
-)
+app = group("lab", "Hosts on this machine, made of namespaces.")
 
 Name = Annotated[str, typer.Option("--name", help="Which lab; several may be up at once.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 HostName = Annotated[str, typer.Argument(metavar="HOST")]
 Which = Annotated[Daemon, typer.Argument(metavar="agent|replicator")]
 NetworkName = Annotated[
@@ -78,9 +77,7 @@ def cut(
     as_json: Json = False,
 ) -> None:
     """Drop everything between a host and its networks, silently, as a failed switch does."""
-    lab = Lab(name)
-    lab.cut(host, network, direction)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.cut(host, network, direction))
 
 
 @app.command()
@@ -92,9 +89,7 @@ def heal(
     as_json: Json = False,
 ) -> None:
     """End cuts."""
-    lab = Lab(name)
-    lab.heal(host, network, direction)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.heal(host, network, direction))
 
 
 @app.command()
@@ -106,41 +101,31 @@ def kill(
     as_json: Json = False,
 ) -> None:
     """Send a signal to a node's agent or replicator. The agent is started again after a second."""
-    lab = Lab(name)
-    lab.host(host).signal(daemon, _signal(signal))
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.host(host).signal(daemon, _signal(signal)))
 
 
 @app.command()
 def pause(host: HostName, daemon: Which, name: Name = "lab", as_json: Json = False) -> None:
     """Stop an agent or replicator where it stands, as a hanging machine would."""
-    lab = Lab(name)
-    lab.host(host).signal(daemon, Signals.SIGSTOP)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.host(host).signal(daemon, Signals.SIGSTOP))
 
 
 @app.command()
 def resume(host: HostName, daemon: Which, name: Name = "lab", as_json: Json = False) -> None:
     """Let a paused agent or replicator go on."""
-    lab = Lab(name)
-    lab.host(host).signal(daemon, Signals.SIGCONT)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.host(host).signal(daemon, Signals.SIGCONT))
 
 
 @app.command()
 def off(host: HostName, name: Name = "lab", as_json: Json = False) -> None:
     """Power failure: everything of the host is gone but what its disk had flushed."""
-    lab = Lab(name)
-    lab.off(host)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.off(host))
 
 
 @app.command()
 def on(host: HostName, name: Name = "lab", as_json: Json = False) -> None:
     """Boot a host that is off."""
-    lab = Lab(name)
-    lab.on(host)
-    show([lab], as_json)
+    _change(name, as_json, lambda lab: lab.on(host))
 
 
 @app.command("down")
@@ -167,6 +152,13 @@ def demo_farm(
     from telamon.lab.demo.farm_story import tell  # noqa: PLC0415 -- its libraries are the demo's
 
     raise typer.Exit(0 if tell(name, work, Console()) else 1)
+
+
+def _change(name: str, as_json: bool, change: Callable[[Lab], None]) -> None:
+    """Changes one lab and shows what came of it."""
+    lab = Lab(name)
+    change(lab)
+    show([lab], as_json)
 
 
 def _text(file: Path) -> str:

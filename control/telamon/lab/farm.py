@@ -71,13 +71,16 @@ class FarmInLab:
         return found
 
     def await_serving(self, *nodes: str) -> _Nodes:
-        """Waits until exactly these nodes share all buckets, in one view, and nobody holds more."""
+        """Waits until exactly these nodes serve all buckets of every share, and nobody more."""
 
         def is_so(now: _Nodes) -> bool:
-            buckets = {node: buckets_of(here) for node, here in now.items()}
+            shares: dict[str, int] = {}
+            for here in now.values():
+                for share in here.farm.shares if here.farm else ():
+                    shares[share.services] = shares.get(share.services, 0) + share.buckets
             return (
-                {node for node, count in buckets.items() if count} == set(nodes)
-                and sum(buckets.values()) == BUCKETS
+                {node for node, here in now.items() if buckets_of(here)} == set(nodes)
+                and set(shares.values()) == {BUCKETS}
                 and all(now[node].ready for node in nodes)
             )
 

@@ -81,7 +81,10 @@ def _restart(turn: Turn, force: bool) -> str:
     state = turn.state
     module, peer = state.settings.module, state.settings.peer
     if state.goal is not Goal.PRIMARY:
-        return f"the application does not run here: run `telamon module restart {module}` on {peer}"
+        heard = state.heard
+        if heard is not None and heard.claims_primary:
+            return f"the application runs on {peer}: run `telamon module restart {module}` there"
+        return f"the application runs on no node: `telamon module status {module}` says why"
     if state.application is not Presence.ON or state.restarts:
         return "the application is being started or stopped: try again when it is ready"
     turn.set(restarts=True, is_urgent=force, reason="restarted by the operator")

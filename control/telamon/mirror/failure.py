@@ -120,10 +120,11 @@ def swap_refusal(state: RoleState) -> str:
     """Why this node cannot hand its role over now; empty if it can."""
     peer = state.settings.peer
     heard = state.heard
+    module = state.settings.module
     if state.goal is not Goal.PRIMARY or state.role is not ReplicatorRole.PRIMARY:
-        return (
-            f"this node is not primary: run `telamon module swap {state.settings.module}` on {peer}"
-        )
+        if heard is not None and heard.claims_primary:
+            return f"{peer} is primary: run `telamon module swap {module}` there"
+        return f"no node is primary: `telamon module status {module}` says what each waits for"
     if state.running is not None or state.application is not Presence.ON:
         return "the primary is still in transition: try again when it is ready"
     if heard is None:

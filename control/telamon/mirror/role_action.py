@@ -109,8 +109,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Begin an operation and answer with its serial. `timeout_ms` is for the rim's information and
-    for `demote`: the machine itself cancels what takes longer."""
+    """Begin an operation, end it within `timeout_ms`, and answer with its serial. The machine
+    itself cancels what was not answered a moment after that."""
 
     serial: int
     operation: Operation

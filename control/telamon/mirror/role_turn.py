@@ -22,6 +22,9 @@ from telamon.mirror.role_state import Goal, RoleState, Running
 
 BACKOFF_FIRST_MS = 500
 BACKOFF_LONGEST_MS = 30_000
+CANCEL_MARGIN_MS = 3_000
+"""The rim ends an operation at its limit and says why; what still runs so much later is cancelled.
+A script that is told to end has two seconds for it."""
 ASIDE_BACKOFF_FIRST_MS = 100
 ASIDE_BACKOFF_LONGEST_MS = 5_000
 """Commits wait for a Grant, so it is tried again sooner than a step of the ladder."""
@@ -61,7 +64,7 @@ class Turn:
         timeout_ms = self._timeout_ms(operation)
         self.set(next_serial=serial + 1)
         self.actions.append(Perform(serial, operation, timeout_ms))
-        return Running(serial, operation, self.state.now_ms + timeout_ms)
+        return Running(serial, operation, self.state.now_ms + timeout_ms + CANCEL_MARGIN_MS)
 
     def _timeout_ms(self, operation: Operation) -> int:
         settings = self.state.settings

@@ -7,6 +7,7 @@ check_config.py and model.py.
 import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PlainValidator
 
@@ -46,8 +47,24 @@ def _process_name(value: object) -> str:
     return value
 
 
+def _url(value: object) -> str:
+    expected = f"{value!r} is not a URL as http://10.0.0.100:8080/ready"
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]{1,2000}", value):
+        raise ValueError(expected)
+    try:
+        parts = urlsplit(value)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"{expected}: {error}") from None
+    if not is_whole:
+        raise ValueError(expected)
+    return value
+
+
+Argument = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Expression = Annotated[str, PlainValidator(_expression)]
 FilePath = Annotated[str, PlainValidator(_file)]
+Url = Annotated[str, PlainValidator(_url)]
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 ProcessName = Annotated[str, PlainValidator(_process_name)]
 
@@ -112,7 +129,7 @@ class IpTarget(Section):
 class HttpTarget(Section):
     """A URL must answer with a status."""
 
-    url: str = Field(pattern=r"^https?://[!-~]+$", max_length=2000)
+    url: Url
     status: int = Field(default=200, ge=100, le=599)
     contains: str | None = Field(default=None, min_length=1)
     """Text that the first MiB of the answer must contain."""
@@ -124,7 +141,7 @@ class CustomTarget(Section):
     """A script of the module must exit with 0."""
 
     script: ScriptPath
-    arguments: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    arguments: Annotated[tuple[Argument, ...], Field(strict=False)] = ()
 
 
 class ModuleTarget(Section):

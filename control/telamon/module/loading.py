@@ -88,9 +88,9 @@ def _script_faults(directory: Path, parsed: ParsedModule) -> Iterator[Fault]:
         script = directory / name
         if not script.is_file():
             yield parsed.document.fault(
-                location, f"script {printable(name)} does not exist in {directory}: add it"
+                location, f"script {printable(name)} is missing in the module's directory: add it"
             )
         elif not os.access(script, os.X_OK):
             yield parsed.document.fault(
-                location, f"script {printable(name)} is not executable: run chmod +x {script}"
+                location, f"script {printable(name)} is not executable: run `chmod +x` on it"
             )

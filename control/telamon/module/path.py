@@ -50,18 +50,19 @@ def _pattern(value: object) -> str:
     return pattern
 
 
-def printable(path: str) -> str:
-    """A path for messages: undecodable bytes as \\xNN."""
-    return repr(os.fsencode(path).decode(errors="backslashreplace"))
-
-
-def _out(path: str) -> str:
+def escaped(path: str) -> str:
+    """A path as text that every encoding holds: undecodable bytes as \\xNN."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-DirectoryPath = Annotated[str, PlainValidator(_directory), PlainSerializer(_out, str)]
-ScriptPath = Annotated[str, PlainValidator(_script), PlainSerializer(_out, str)]
-Pattern = Annotated[str, PlainValidator(_pattern), PlainSerializer(_out, str)]
+def printable(path: str) -> str:
+    """The same in quotes, for messages."""
+    return repr(escaped(path))
+
+
+DirectoryPath = Annotated[str, PlainValidator(_directory), PlainSerializer(escaped, str)]
+ScriptPath = Annotated[str, PlainValidator(_script), PlainSerializer(escaped, str)]
+Pattern = Annotated[str, PlainValidator(_pattern), PlainSerializer(escaped, str)]
 
 
 def is_inside(inner: str, outer: str) -> bool:

@@ -18,9 +18,9 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from telamon.errors import NetworkError
+from telamon.net.solicited_node import group_of
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENODEV})
-_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 _GROUP_ON_INTERFACE = struct.Struct("=16si")  # struct ipv6_mreq
 
 _log = logging.getLogger(__name__)
@@ -36,11 +36,6 @@ async def stop_hearing(interface: str, macs: Iterable[str]) -> None:
     await _change("del", interface, macs)
 
 
-def asked_at(address: IPv6Address) -> str:
-    """The Ethernet address of an address's solicited-node group (RFC 4291 2.7.1, RFC 2464 7)."""
-    return "33:33:ff:" + address.packed[-3:].hex(":")
-
-
 class Groups:
     """Memberships of one interface in solicited-node groups."""
 
@@ -51,7 +46,7 @@ class Groups:
 
     def report(self, addresses: Iterable[IPv6Address]) -> None:
         """Be member of exactly the groups of these addresses."""
-        wanted = {_SOLICITED_NODE + address.packed[-3:] for address in addresses}
+        wanted = {group_of(address).packed for address in addresses}
         if self._socket is None:
             if not wanted:
                 return

@@ -31,7 +31,6 @@ LENGTH_BYTES = 4
 RETRY_S = 0.1
 QUICK_S = 5.0
 PROMOTE_S = 60.0
-VERIFY_S = 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +134,9 @@ class ReplicatorClient:
         """Asks for a full comparison with the peer."""
         await self._call("resync", QUICK_S)
 
-    async def verify(self, *, repair: bool) -> dict[str, object]:
-        """Compares with the peer online; the counts of what differed."""
-        return await self._call("verify", VERIFY_S, repair=repair)
+    async def verify(self, *, repair: bool) -> None:
+        """Begins to compare with the peer online; what is found stands in the status."""
+        await self._call("verify", QUICK_S, repair=repair)
 
     async def stop(self, limit_s: float) -> None:
         """Leaves every role cleanly and ends the process."""

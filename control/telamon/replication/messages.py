@@ -121,6 +121,34 @@ class ResyncProgress(_Message):
     remaining_s: float | None = None
 
 
+class Kept(_Message):
+    """What differed when this node's side was given up, kept before it was overwritten."""
+
+    directory: WirePath
+    files: Count = 0
+    size_bytes: Count = Field(default=0, validation_alias="bytes", serialization_alias="bytes")
+
+
+class DifferingPath(_Message):
+    """An object that is not the primary's, and what differs first."""
+
+    path: WirePath
+    aspect: str
+
+
+class Verification(_Message):
+    """What a verification found, or has compared so far."""
+
+    running: bool = False
+    files: Count = 0
+    size_bytes: Count = Field(default=0, validation_alias="bytes", serialization_alias="bytes")
+    differing: Count = 0
+    changing: Count = 0
+    paths: tuple[DifferingPath, ...] = ()
+    repairs: bool = False
+    fault: str = ""
+
+
 class Counters(_Message):
     """Totals since the replicator started."""
 
@@ -147,6 +175,8 @@ class ReplicatorStatus(_Message):
     lag: Lag = Lag()
     commit_latency_us: CommitLatency = CommitLatency()
     resync: ResyncProgress = ResyncProgress()
+    kept: Kept | None = None
+    verification: Verification | None = None
     counters: Counters = Counters()
 
 
@@ -221,6 +251,18 @@ class ProgressEvent(ResyncProgress):
     event: Literal["progress"]
 
 
+class KeptEvent(Kept):
+    """What a discard gives up is kept; from here on it may be overwritten."""
+
+    event: Literal["kept"]
+
+
+class VerifiedEvent(Verification):
+    """A verification ended."""
+
+    event: Literal["verified"]
+
+
 class DegradedEvent(_Message):
     """The replicator works on with less."""
 
@@ -237,7 +279,15 @@ class FaultEvent(_Message):
 
 
 ReplicatorEvent = (
-    RoleEvent | PeerEvent | WaitingEvent | LineageEvent | ProgressEvent | DegradedEvent | FaultEvent
+    RoleEvent
+    | PeerEvent
+    | WaitingEvent
+    | LineageEvent
+    | ProgressEvent
+    | KeptEvent
+    | VerifiedEvent
+    | DegradedEvent
+    | FaultEvent
 )
 EVENT: TypeAdapter[ReplicatorEvent] = TypeAdapter(
     Annotated[ReplicatorEvent, Field(discriminator="event")]

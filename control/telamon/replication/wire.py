@@ -124,6 +124,13 @@ LINEAGE = Struct(
     "role_at_shutdown" / ROLE,
     "history" / PrefixedArray(Byte, Int64ul),
 )
+LISTING = Struct(
+    "directory" / FILE,
+    "has_itself" / FLAG,
+    "itself" / If(this.has_itself, ENTRY),
+    "entries" / PrefixedArray(Int32ul, ENTRY),
+    "is_last" / FLAG,
+)
 REFUSAL = Enum(
     Byte,
     stranger=0,
@@ -152,7 +159,7 @@ CONTROL: dict[str, tuple[int, Construct]] = {
             "role" / ROLE,
             "trees" / Int16ul,
             "wants_durable" / FLAG,
-            "discards" / FLAG,
+            "intent" / Enum(Byte, follow=0, discard=1, survey=2),
             "log" / Int64ul,
             "applied" / Int64ul,
             "lineage" / LINEAGE,
@@ -161,7 +168,7 @@ CONTROL: dict[str, tuple[int, Construct]] = {
     "START": (
         0x02,
         Struct(
-            "mode" / Enum(Byte, resume=0, bind=1, resync=2),
+            "mode" / Enum(Byte, resume=0, bind=1, resync=2, survey=3),
             "log" / Int64ul,
             "first" / Int64ul,
             "bindings" / Int64ul,
@@ -191,6 +198,11 @@ CONTROL: dict[str, tuple[int, Construct]] = {
     ),
     "CAUGHT_UP": (0x13, Struct()),
     "SERVED": (0x14, Struct("requests" / Int64ul)),
+    "NAMES": (0x15, LISTING),
+    "WANT_HASHES": (0x16, Struct("file" / FILE, "first_block" / Int64ul)),
+    "VANISHED": (0x17, Struct("file" / FILE)),
+    "WANT_POSITION": (0x18, Struct()),
+    "POSITION": (0x19, Struct("log" / Int64ul, "last" / Int64ul)),
 }
 LOGGED: dict[str, tuple[int, Construct]] = {
     "CREATE": (
@@ -236,16 +248,7 @@ LOGGED: dict[str, tuple[int, Construct]] = {
         ),
     ),
     "FORGET": (0x4F, Struct("file" / FILE)),
-    "LISTING": (
-        0x60,
-        Struct(
-            "directory" / FILE,
-            "has_itself" / FLAG,
-            "itself" / If(this.has_itself, ENTRY),
-            "entries" / PrefixedArray(Int32ul, ENTRY),
-            "is_last" / FLAG,
-        ),
-    ),
+    "LISTING": (0x60, LISTING),
     "GONE": (0x61, Struct("directory" / FILE)),
     "DESCRIBE": (0x62, ENTRY),
     "RESYNC_END": (0x63, Struct()),

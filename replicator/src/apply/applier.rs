@@ -36,20 +36,14 @@ impl Applier {
         descriptors: usize,
         observer: Arc<dyn Observer>,
     ) -> Result<Applier, ApplyError> {
-        let failed = |object: String, attempt, cause: std::io::Error| ApplyError::Failed {
+        let failed = |cause: std::io::Error| ApplyError::Failed {
             node: node.to_owned(),
-            object,
-            attempt,
+            object: "a thread".to_owned(),
+            attempt: "start",
             cause: cause.to_string(),
         };
-        let mut trees = Vec::with_capacity(directories.len());
-        for directory in directories {
-            let path = directory.path.display().to_string();
-            let tree = Tree::open(directory);
-            trees.push(tree.map_err(|cause| failed(path, "replicate to", cause))?);
-        }
-        let flusher = Flusher::start(node, observer)
-            .map_err(|cause| failed("a thread".to_owned(), "start", cause))?;
+        let trees = Tree::open_all(node, directories)?;
+        let flusher = Flusher::start(node, observer).map_err(failed)?;
         Ok(Applier {
             validity: Validity { trees: trees.len() },
             store: Store::new(node, trees, descriptors),

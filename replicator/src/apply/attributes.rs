@@ -42,7 +42,7 @@ pub(super) fn change(object: BorrowedFd<'_>, change: &Change) -> Result<(), Errn
 }
 
 /// Makes owner, mode, times and extended attributes exactly these; what is so already is not touched.
-pub(super) fn set_exact<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+pub(crate) fn set_exact<N: AsRef<[u8]>, V: AsRef<[u8]>>(
     object: BorrowedFd<'_>,
     wanted: &Attributes,
     extended: &[(N, V)],
@@ -59,8 +59,23 @@ pub(super) fn set_exact<N: AsRef<[u8]>, V: AsRef<[u8]>>(
     set_times(object, Some(wanted.accessed), Some(wanted.modified))
 }
 
-pub(super) fn set_modified(object: BorrowedFd<'_>, modified: Time) -> Result<(), Errno> {
+pub(crate) fn set_modified(object: BorrowedFd<'_>, modified: Time) -> Result<(), Errno> {
     set_times(object, None, Some(modified))
+}
+
+/// What an object has.
+pub(crate) fn attributes_of(stat: &Stat) -> Attributes {
+    let time = |seconds, nanoseconds| Time {
+        seconds,
+        nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+    };
+    Attributes {
+        mode: stat.st_mode & MODE_BITS,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        accessed: time(stat.st_atime, stat.st_atime_nsec),
+        modified: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }
 
 fn set_owner(object: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {

@@ -14,6 +14,19 @@ use rustix::io::Errno;
 /// Length of one hash (BLAKE3).
 pub const HASH_BYTES: usize = 32;
 
+/// What a hash says of zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zeroes {
+    /// They are data where they are stored, and holes where nothing is: for making files equal.
+    Matter,
+    /// They are what a reader of a hole sees: for telling whether files are equal to their readers. Pages read from a range that is
+    /// reserved and not written count as stored for as long as they are cached.
+    AreHoles,
+}
+
+/// Zeroes are told from data by so many bytes: every file system's blocks are multiples of it.
+const GRAIN_BYTES: usize = 512;
+
 /// The hashes of all blocks of a file, from its beginning to the end that it had at first, one after the other.
 ///
 /// Both sides make them with this type, the primary from `Trees::open`, the secondary from [`Applier::open`](super::Applier::open).
@@ -26,13 +39,15 @@ pub struct BlockHashes {
     size: u64,
     /// The stretch of data found last; everything from the position asked for to its beginning is a hole.
     data: Range<u64>,
+    zeroes: Zeroes,
     buffer: Vec<u8>,
 }
 
 impl BlockHashes {
     /// Hashes blocks of `block_bytes` (one at least); the last one may be shorter. `file` must not share its offset with anyone.
-    pub fn new(file: File, block_bytes: usize) -> io::Result<BlockHashes> {
+    pub fn new(file: File, block_bytes: usize, zeroes: Zeroes) -> io::Result<BlockHashes> {
         Ok(BlockHashes {
+            zeroes,
             size: file.metadata()?.len(),
             file,
             block_bytes: block_bytes.max(1) as u64,
@@ -40,6 +55,12 @@ impl BlockHashes {
             data: 0..0,
             buffer: vec![0; block_bytes.max(1)],
         })
+    }
+
+    /// Whether every block was hashed.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.next >= self.size
     }
 
     fn hash(&mut self, block: &Range<u64>) -> io::Result<[u8; HASH_BYTES]> {
@@ -55,9 +76,11 @@ impl BlockHashes {
             }
             let length = usize::try_from(stretch.end - stretch.start).unwrap_or(usize::MAX);
             let length = self.read(stretch.start, length)?;
-            hasher.update(&(stretch.start - block.start).to_le_bytes());
-            hasher.update(&(length as u64).to_le_bytes());
-            hasher.update(&self.buffer[..length]);
+            let (offset, read) = (stretch.start - block.start, &self.buffer[..length]);
+            match self.zeroes {
+                Zeroes::Matter => update(&mut hasher, offset, read),
+                Zeroes::AreHoles => update_without_zeroes(&mut hasher, offset, read),
+            }
             position = stretch.end;
         }
         Ok(*hasher.finalize().as_bytes())
@@ -94,6 +117,30 @@ impl BlockHashes {
     }
 }
 
+fn update(hasher: &mut blake3::Hasher, offset: u64, bytes: &[u8]) {
+    hasher.update(&offset.to_le_bytes());
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+/// The longest runs without zeroes, so that it does not matter how the rest is stored.
+fn update_without_zeroes(hasher: &mut blake3::Hasher, offset: u64, bytes: &[u8]) {
+    let is_data = |grain: &&[u8]| grain.iter().any(|&byte| byte != 0);
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let run: usize = rest
+            .chunks(GRAIN_BYTES)
+            .take_while(is_data)
+            .map(<[u8]>::len)
+            .sum();
+        if run > 0 {
+            update(hasher, offset + at as u64, &rest[..run]);
+        }
+        at += run.max(1).next_multiple_of(GRAIN_BYTES);
+    }
+}
+
 impl Iterator for BlockHashes {
     type Item = io::Result<[u8; HASH_BYTES]>;
 
@@ -124,7 +171,7 @@ mod tests {
     }
 
     fn hashes(file: File) -> Vec<[u8; HASH_BYTES]> {
-        let hashes = BlockHashes::new(file, BLOCK_BYTES).unwrap();
+        let hashes = BlockHashes::new(file, BLOCK_BYTES, Zeroes::Matter).unwrap();
         hashes.collect::<io::Result<_>>().unwrap()
     }
 
@@ -151,6 +198,23 @@ mod tests {
         let near = hashes(file(&[(4096, vec![7; 4096])], size));
         let far = hashes(file(&[(8192, vec![7; 4096])], size));
         assert!(near[0] != far[0] && near[1] == far[1]);
+    }
+
+    #[test]
+    fn to_a_reader_zeroes_are_holes() {
+        let size = BLOCK_BYTES as u64 + 700;
+        let seen = |content: &[(u64, Vec<u8>)]| -> Vec<_> {
+            let hashes = BlockHashes::new(file(content, size), BLOCK_BYTES, Zeroes::AreHoles);
+            hashes.unwrap().collect::<io::Result<_>>().unwrap()
+        };
+        let data = (8192, vec![7; 5000]);
+        let sparse = seen(std::slice::from_ref(&data));
+        let stored = seen(&[(0, vec![0; BLOCK_BYTES + 700]), data.clone()]);
+        assert_eq!(sparse, stored);
+        let moved = seen(&[(8193, vec![7; 5000])]);
+        assert_ne!(sparse, moved);
+        let longer = seen(&[data, (BLOCK_BYTES as u64 + 699, vec![1])]);
+        assert!(sparse[0] == longer[0] && sparse[1] != longer[1]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(super) const CAPABILITY: &[u8] = b"security.capability";
 /// `XATTR_SIZE_MAX`, and `XATTR_LIST_MAX`.
 const LENGTH_MAX: usize = 65_536;
 
+/// Name and value.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 fn is_replicated(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || name.starts_with(b"trusted.")
@@ -47,6 +50,19 @@ pub(super) fn remove(object: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         Err(Errno::NODATA) => Ok(()),
         result => result,
     }
+}
+
+/// The replicated attributes of an object.
+pub(crate) fn replicated(object: BorrowedFd<'_>) -> Result<Pairs, Errno> {
+    let mut found = Vec::new();
+    for name in list(object)? {
+        if is_replicated(&name)
+            && let Some(value) = get(object, &name)?
+        {
+            found.push((name, value));
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the replicated attributes exactly those of `wanted`. Returns whether anything had to be changed.

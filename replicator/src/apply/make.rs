@@ -141,7 +141,7 @@ pub(super) fn make_whiteout(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()
 }
 
 /// Whether the object at `node` is of this kind: the same target, the same device.
-pub(super) fn is_of_kind(node: BorrowedFd<'_>, kind: &Kind<'_>) -> Result<bool, Errno> {
+pub(crate) fn is_of_kind(node: BorrowedFd<'_>, kind: &Kind<'_>) -> Result<bool, Errno> {
     let stat = fstat(node)?;
     Ok(match (FileType::from_raw_mode(stat.st_mode), kind) {
         (FileType::RegularFile, Kind::File) | (FileType::Directory, Kind::Directory) => true,

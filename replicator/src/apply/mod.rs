@@ -46,8 +46,14 @@ use std::path::PathBuf;
 use crate::record::{FileId, Lsn};
 
 pub use applier::Applier;
-pub use blocks::{BlockHashes, HASH_BYTES};
+pub use blocks::{BlockHashes, HASH_BYTES, Zeroes};
 pub use error::ApplyError;
+pub use tree::{Found, ObjectKind, Tree};
+
+pub(crate) use attributes::{attributes_of, set_exact, set_modified};
+pub(crate) use extended::replicated as extended_of;
+pub(crate) use make::is_of_kind;
+pub(crate) use tree::names;
 
 /// One replicated directory.
 #[derive(Debug)]

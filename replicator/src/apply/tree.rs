@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, openat2};
 use rustix::io::Errno;
 
-use super::Directory;
 use super::exclude::Exclude;
+use super::{ApplyError, Directory};
 use crate::identity::{Codec, Identity};
 
 /// What an object is, as far as it matters for how it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ObjectKind {
+pub enum ObjectKind {
     File,
     Directory,
     /// Symbolic link or special file: never opened, only referred to.
@@ -22,6 +22,7 @@ pub(super) enum ObjectKind {
 }
 
 impl ObjectKind {
+    #[must_use]
     pub fn of(stat: &Stat) -> ObjectKind {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => ObjectKind::File,
@@ -40,7 +41,8 @@ impl ObjectKind {
 }
 
 /// An object found by name.
-pub(super) struct Found {
+#[derive(Debug)]
+pub struct Found {
     /// Refers to the object without opening it.
     pub node: OwnedFd,
     pub identity: Identity,
@@ -48,12 +50,26 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// A directory that is open.
+    pub fn of(tree: &Tree, directory: BorrowedFd<'_>) -> Result<Found, Errno> {
+        let node = directory.try_clone_to_owned();
+        let node = node.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(Found {
+            identity: tree.identify(directory)?,
+            stat: fstat(&node)?,
+            node,
+        })
+    }
+
+    #[must_use]
     pub fn is_directory(&self) -> bool {
         ObjectKind::of(&self.stat) == ObjectKind::Directory
     }
 }
 
-pub(super) struct Tree {
+/// See the module.
+#[derive(Debug)]
+pub struct Tree {
     root: OwnedFd,
     pub path: PathBuf,
     pub identity: Identity,
@@ -96,6 +112,23 @@ impl Tree {
         })
     }
 
+    /// Every directory of a module, as the secondary reaches them. `node` is this node's name, for messages.
+    pub fn open_all(node: &str, directories: Vec<Directory>) -> Result<Vec<Tree>, ApplyError> {
+        let mut trees = Vec::with_capacity(directories.len());
+        for directory in directories {
+            let path = directory.path.display().to_string();
+            let opened = Tree::open(directory).map_err(|cause| ApplyError::Failed {
+                node: node.to_owned(),
+                object: path,
+                attempt: "replicate to",
+                cause: cause.to_string(),
+            });
+            trees.push(opened?);
+        }
+        Ok(trees)
+    }
+
+    #[must_use]
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
@@ -141,10 +174,37 @@ impl Tree {
         }))
     }
 
+    /// Opens the directory at a path relative to the root, one component after the other.
+    pub fn walk(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let mut at = self.reopen(self.identity, ObjectKind::Directory)?;
+        for name in path.split(|&byte| byte == b'/') {
+            if !name.is_empty() {
+                at = self.step(at.as_fd(), name)?;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Opens a directory in a directory.
+    pub fn step(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let flags = ObjectKind::Directory.flags() | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let limits = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        openat2(directory, name, flags, Mode::empty(), limits)
+    }
+
+    /// The whole path of something below the root, for messages.
+    #[must_use]
+    pub fn display(&self, path: &[u8]) -> String {
+        let below = Path::new(std::ffi::OsStr::from_bytes(path));
+        self.path.join(below).display().to_string()
+    }
+
+    #[must_use]
     pub fn has_excludes(&self) -> bool {
         !self.exclude.is_empty()
     }
 
+    #[must_use]
     pub fn is_excluded(&self, path: &[u8]) -> bool {
         self.exclude.matches(path)
     }
@@ -173,14 +233,14 @@ pub(super) fn magic_target(object: BorrowedFd<'_>) -> Result<PathBuf, Errno> {
 }
 
 /// A name in a directory.
-pub(super) struct Name {
+pub(crate) struct Name {
     pub bytes: Vec<u8>,
     /// `None` where the file system does not tell.
     pub kind: Option<ObjectKind>,
 }
 
 /// The names in a directory without `.` and `..`, in the order in which the file system keeps them.
-pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Name>, Errno> {
+pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Name>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

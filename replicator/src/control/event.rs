@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::status::{Link, Progress};
+use super::status::{Kept, Link, Progress, Verification};
 use crate::lineage::{Lineage, Role};
 
 /// Something the agent must know without asking.
@@ -25,6 +25,10 @@ pub enum Event {
     },
     Lineage(Lineage),
     Progress(Progress),
+    /// What a discard gives up is kept.
+    Kept(Kept),
+    /// A verification ended.
+    Verified(Verification),
     /// Works on with less.
     Degraded {
         reason: String,

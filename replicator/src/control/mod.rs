@@ -20,7 +20,8 @@ pub use event::{Event, Publisher};
 pub use refusal::Refusal;
 pub use server::{ControlError, Server};
 pub use status::{
-    Capture, Commits, DirectoryStatus, Lag, Latency, Link, Mode, Progress, Status, Totals,
+    Capture, Commits, DifferingPath, DirectoryStatus, Kept, Lag, Latency, Link, Mode, Progress,
+    Status, Totals, Verification,
 };
 pub use text::Text;
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::text::Text;
 use crate::lineage::{Lineage, Role};
+use crate::survey::Aspect;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -22,6 +23,10 @@ pub struct Status {
     pub lag: Lag,
     pub commit_latency_us: Latency,
     pub resync: Progress,
+    /// What was kept last, before a discard overwrote it.
+    pub kept: Option<Kept>,
+    /// The verification that runs, or the last one.
+    pub verification: Option<Verification>,
     pub counters: Totals,
 }
 
@@ -89,6 +94,38 @@ pub struct Progress {
     pub bytes_total: u64,
     pub rate_bytes_per_s: u64,
     pub remaining_s: Option<u64>,
+}
+
+/// What differed when this node's side was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    pub directory: Text,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// What `verify` found, or has compared so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    pub running: bool,
+    pub files: u64,
+    pub bytes: u64,
+    /// Objects that stayed different.
+    pub differing: u64,
+    /// Objects that were written to at every look.
+    pub changing: u64,
+    /// The first of those that differ.
+    pub paths: Vec<DifferingPath>,
+    /// The trees are compared and made equal now.
+    pub repairs: bool,
+    /// Why it did not come to its end, or empty.
+    pub fault: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DifferingPath {
+    pub path: Text,
+    pub aspect: Aspect,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

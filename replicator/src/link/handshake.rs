@@ -4,7 +4,7 @@
 //! secondary let itself be overwritten because the other side misread a record.
 
 use crate::lineage::{Comparison, DataState, Relation, Role, Source, compare};
-use crate::wire::{Hello, Refusal, StartMode};
+use crate::wire::{Hello, Intent, Refusal, StartMode};
 
 /// A refused session: the code and one sentence with the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +49,16 @@ pub fn answer(
             format!("{} dials, but is not secondary", peer.node),
         ));
     }
+    if peer.intent == Intent::Survey {
+        return Ok(StartMode::Survey);
+    }
     let is_same_line = own.lineage.generation == peer.lineage.generation
         && peer.lineage.data_state == DataState::UpToDate;
     if continuity.can_resume && is_same_line && peer.log == own.log {
         return Ok(StartMode::Resume);
     }
     let comparison = compare(&own.lineage, &peer.lineage);
-    permit(own, peer, comparison, peer.discards)?;
+    permit(own, peer, comparison, peer.intent == Intent::Discard)?;
     if comparison.relation == Relation::InStep && continuity.can_bind {
         return Ok(StartMode::Bind);
     }
@@ -84,7 +87,10 @@ pub fn agree(
                 && own.log == primary.log
         }
         StartMode::Bind => comparison.relation == Relation::InStep,
-        StartMode::Resync => return permit(primary, own, comparison, own.discards),
+        StartMode::Resync => {
+            return permit(primary, own, comparison, own.intent == Intent::Discard);
+        }
+        StartMode::Survey => own.intent == Intent::Survey,
     };
     if is_sound {
         return Ok(());
@@ -94,6 +100,13 @@ pub fn agree(
         primary.node, own.node
     );
     Err(Refused::new(Refusal::Protocol, message))
+}
+
+/// Whether `own` data would be lost by following `primary` that the lineages do not give up.
+#[must_use]
+pub fn gives_up(primary: &Hello, own: &Hello) -> bool {
+    let comparison = compare(&primary.lineage, &own.lineage);
+    permit(primary, own, comparison, false).is_err()
 }
 
 /// Whether data may flow from `primary` to `secondary`. `comparison` is as the primary sees it.
@@ -114,21 +127,21 @@ fn permit(
             Refusal::SplitBrain,
             format!(
                 "split brain: {from} and {to} both changed {module} while they were apart; nothing is overwritten until you \
-                 choose: run `telamon module second {module} --discard` on the node whose changes shall be given up"
+                 choose: run `telamon module second {module}` on the node whose changes shall be given up; they are kept aside"
             ),
         ),
         Relation::Unrelated => Refused::new(
             Refusal::Unrelated,
             format!(
                 "the data of {module} on {from} and {to} has no common origin; nothing is overwritten until you choose: run \
-                 `telamon module second {module} --discard` on the node whose data shall be replaced"
+                 `telamon module second {module}` on the node whose data shall be replaced; it is kept aside"
             ),
         ),
         _ => Refused::new(
             Refusal::PrimaryIsBehind,
             format!(
                 "{to} has newer data of {module} than the primary {from}: run `telamon module swap {module}`, or give the \
-                 newer data up with `telamon module second {module} --discard` on {to}"
+                 newer data up with `telamon module second {module}` on {to}, where it is kept aside"
             ),
         ),
     })
@@ -175,7 +188,7 @@ mod tests {
             role,
             trees: 1,
             wants_durable: true,
-            discards: false,
+            intent: Intent::Follow,
             log: 7,
             applied: Lsn(3),
             lineage,
@@ -281,8 +294,17 @@ mod tests {
                     .code,
                 code
             );
+            assert!(gives_up(&primary, &secondary));
+            let surveying = Hello {
+                intent: Intent::Survey,
+                ..secondary.clone()
+            };
+            assert_eq!(
+                outcome(&primary, &surveying, NOTHING),
+                Ok(StartMode::Survey)
+            );
             let discarding = Hello {
-                discards: true,
+                intent: Intent::Discard,
                 ..secondary
             };
             assert_eq!(

@@ -13,6 +13,7 @@ use crate::lineage::{DataState, Lineage, Role};
 use crate::link::events::Events;
 use crate::link::follow::{self, Follower, Following, Stop};
 use crate::link::{LinkState, locked};
+use crate::wire::Intent;
 
 /// How long leaving a role by `stop` may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,15 +52,22 @@ impl Node {
         following: Option<Box<Following>>,
     ) -> Result<(), Refusal> {
         let appliers = module.clone();
-        let room = module.clone();
+        let (room, looked_at) = (module.clone(), module.clone());
+        let intent = if discards {
+            Intent::Discard
+        } else {
+            Intent::Follow
+        };
         let settings = follow::Settings {
-            hello: module.hello(Role::Secondary, discards),
+            hello: module.hello(Role::Secondary, intent),
             peer: module.configuration.peer.clone(),
             dial: module.configuration.dial.clone(),
             credentials: module.credentials.clone(),
             peer_timeout: module.peer_timeout(),
             make_applier: Box::new(move |acknowledger| appliers.applier(acknowledger)),
             has_room: Box::new(move || room.has_room()),
+            open_trees: Box::new(move || looked_at.trees()),
+            keep_place: module.keep_place(),
         };
         let recorded = module
             .keeper
@@ -145,9 +153,19 @@ impl Node {
                 .map(drop)
                 .map_err(|error| Refusal::new(Refusal::FAILED, error.to_string()))
         };
+        let is_live = self.feed.report().link == LinkState::Live;
+        if is_live && self.role() == Role::Secondary {
+            // The request crossed the session's beginning, and its primary withdraws it. If only this side believes in the session, it
+            // ends within the peer timeout.
+            let message = format!(
+                "the session with {} is live: nobody goes on alone beside it",
+                module.configuration.peer
+            );
+            return Err(Refusal::new(Refusal::ROLE, message));
+        }
         match self.swap(Active::Changing(Role::Secondary)) {
             Active::Secondary(follower) => {
-                // A session that still seems to live must acknowledge nothing more.
+                // A session that begins now must acknowledge nothing.
                 let following = follower.stop(Stop::Drop);
                 let outdated = outdate();
                 let discards = locked(&self.standing).discards;

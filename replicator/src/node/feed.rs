@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::control::{self, Event, Publisher};
+use crate::control::{self, Event, Publisher, Text, Verification};
+use crate::keep::Kept;
 use crate::lineage::{Lineage, Role};
 use crate::link::events::Events;
 use crate::link::{LinkState, locked};
@@ -16,6 +17,10 @@ pub struct Report {
     pub link_reason: String,
     pub peer_lineage: Option<Lineage>,
     pub progress: resync::Progress,
+    /// What was kept last, before a discard.
+    pub kept: Option<Kept>,
+    /// The verification that runs, or the last one.
+    pub verification: Option<Verification>,
     /// Since when commits wait.
     pub waiting_since: Option<Instant>,
 }
@@ -34,6 +39,8 @@ impl Feed {
             link_reason: String::new(),
             peer_lineage: None,
             progress: resync::Progress::default(),
+            kept: None,
+            verification: None,
             waiting_since: None,
         };
         Feed {
@@ -55,6 +62,22 @@ impl Feed {
 
     pub fn lineage(&self, lineage: &Lineage) {
         self.publisher.publish(&Event::Lineage(lineage.clone()));
+    }
+
+    /// What an earlier process kept.
+    pub fn recall(&self, kept: Option<Kept>) {
+        locked(&self.report).kept = kept;
+    }
+
+    /// A verification runs.
+    pub fn verification(&self, now: Verification) {
+        locked(&self.report).verification = Some(now);
+    }
+
+    /// A verification ended.
+    pub fn verified(&self, result: Verification) {
+        locked(&self.report).verification = Some(result.clone());
+        self.publisher.publish(&Event::Verified(result));
     }
 
     /// Commits wait no more.
@@ -102,6 +125,11 @@ impl Events for Feed {
         locked(&self.report).peer_lineage = Some(lineage.clone());
     }
 
+    fn kept(&self, now: &Kept) {
+        locked(&self.report).kept = Some(now.clone());
+        self.publisher.publish(&Event::Kept(kept(now)));
+    }
+
     fn progress(&self, now: &resync::Progress) {
         locked(&self.report).progress = *now;
         self.publisher.publish(&Event::Progress(progress(now)));
@@ -139,6 +167,14 @@ pub fn link(state: LinkState) -> control::Link {
         LinkState::Connecting => control::Link::Connecting,
         LinkState::Resync => control::Link::Resync,
         LinkState::Live => control::Link::Live,
+    }
+}
+
+pub fn kept(kept: &Kept) -> control::Kept {
+    control::Kept {
+        directory: Text::from(kept.directory.clone()),
+        files: kept.files,
+        bytes: kept.bytes,
     }
 }
 

@@ -10,7 +10,9 @@ mod feed;
 mod module;
 mod primary;
 mod status;
+mod verify;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -54,6 +56,7 @@ pub struct Node {
     /// Held through a whole role change.
     change: Mutex<()>,
     standing: Mutex<Standing>,
+    is_verifying: AtomicBool,
     ended: SyncSender<()>,
     itself: Weak<Node>,
 }
@@ -71,6 +74,7 @@ impl Node {
                 active: Active::Idle(None),
                 discards: false,
             }),
+            is_verifying: AtomicBool::new(false),
             ended,
             itself: itself.clone(),
         })
@@ -209,10 +213,7 @@ impl Commands for Node {
             }
             Command::Status {} => return self.status(),
             Command::Resync {} => self.resync(),
-            Command::Verify { .. } => Err(Refusal::new(
-                Refusal::FAILED,
-                "this release cannot verify without repairing: use resync, which compares everything",
-            )),
+            Command::Verify { repair } => self.verify(repair),
             Command::Stop {} => {
                 let change = locked(&self.change);
                 let left = self.leave(false);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::StatVfsMountFlags;
 
 use super::feed::Feed;
-use crate::apply::{self, Applier, ApplyError};
+use crate::apply::{self, Applier, ApplyError, Tree};
 use crate::control::{Acknowledge, Configuration, Refusal, SyncMode};
 use crate::lineage::{Keeper, Role, Store};
 use crate::link::acknowledger::Acknowledger;
@@ -16,8 +16,8 @@ use crate::link::shipper::Limits;
 use crate::link::tls::{CredentialPaths, Credentials};
 use crate::mount::Site;
 use crate::record::Lsn;
-use crate::wire::{Hello, limits};
-use crate::{resync, serve};
+use crate::wire::{Hello, Intent, limits};
+use crate::{keep, resync, serve};
 
 /// Bounds of the configured numbers, with the reason in the refusal.
 const PEER_TIMEOUT_LEAST_MS: u64 = 200;
@@ -59,12 +59,14 @@ impl Module {
                 .map_err(|error| refuse(Refusal::FAILED, &error))?;
             sites.push(Arc::new(site));
         }
-        Ok(Module {
+        let module = Module {
             configuration,
             sites,
             credentials,
             keeper: Arc::new(keeper),
-        })
+        };
+        feed.recall(keep::latest(&module.keep_place()));
+        Ok(module)
     }
 
     #[must_use]
@@ -74,7 +76,7 @@ impl Module {
 
     /// This node's hello without what changes from session to session.
     #[must_use]
-    pub fn hello(&self, role: Role, discards: bool) -> Hello {
+    pub fn hello(&self, role: Role, intent: Intent) -> Hello {
         let Configuration {
             cluster,
             module,
@@ -88,7 +90,7 @@ impl Module {
             role,
             trees: u16::try_from(self.sites.len()).unwrap_or(u16::MAX),
             wants_durable: self.configuration.acknowledge == Acknowledge::Disk,
-            discards,
+            intent,
             log: 0,
             applied: Lsn(0),
             lineage: self.keeper.current(),
@@ -148,8 +150,28 @@ impl Module {
         }
     }
 
+    /// Where what a discard gives up is kept.
+    #[must_use]
+    pub fn keep_place(&self) -> PathBuf {
+        self.configuration
+            .state_directory
+            .clone()
+            .into_path()
+            .join("kept")
+    }
+
     /// An applier on the directories, below the fence.
     pub fn applier(&self, acknowledger: Arc<Acknowledger>) -> Result<Applier, ApplyError> {
+        let node = &self.configuration.node;
+        Applier::new(node, self.directories()?, descriptors(), acknowledger)
+    }
+
+    /// The directories below the fence, to look at them.
+    pub fn trees(&self) -> Result<Vec<Tree>, ApplyError> {
+        Tree::open_all(&self.configuration.node, self.directories()?)
+    }
+
+    fn directories(&self) -> Result<Vec<apply::Directory>, ApplyError> {
         let node = &self.configuration.node;
         let mut directories = Vec::new();
         for (configured, site) in self.configuration.directories.iter().zip(&self.sites) {
@@ -168,7 +190,7 @@ impl Module {
                 exclude: configured.exclude.clone(),
             });
         }
-        Applier::new(node, directories, descriptors(), acknowledger)
+        Ok(directories)
     }
 
     /// Whether every directory's file system has room for more.

@@ -14,6 +14,7 @@ use crate::link::lead::{Leader, Settings};
 use crate::link::shipper::{Mode, Shipper};
 use crate::mount::MountError;
 use crate::serve::{Observer, ServeError, Served};
+use crate::wire::Intent;
 
 /// The peer gets so much time for its last word, however long unmounting took.
 const CLOSE_LEAST: Duration = Duration::from_secs(2);
@@ -63,7 +64,7 @@ impl Primary {
         };
         crate::fault::point("promote.mounted");
         let settings = Settings {
-            hello: module.hello(Role::Primary, false),
+            hello: module.hello(Role::Primary, Intent::Follow),
             peer: module.configuration.peer.clone(),
             peer_timeout: module.peer_timeout(),
             source: module.source_settings(),

@@ -70,6 +70,8 @@ impl Node {
             lag,
             commit_latency_us: latency,
             resync: feed::progress(&report.progress),
+            kept: report.kept.as_ref().map(feed::kept),
+            verification: report.verification,
             counters,
         };
         serde_json::to_value(status)

@@ -40,7 +40,7 @@ mod target;
 mod window;
 
 pub use pace::Pace;
-pub use progress::Progress;
+pub use progress::{Meter, Progress};
 pub use request::Request;
 pub use source::{Source, SourceSettings};
 pub use target::{Target, TargetError};

@@ -14,15 +14,14 @@ use rustix::io::Errno;
 use super::pace::Pace;
 use super::progress::Meter;
 use super::{BLOCK_BYTES, Request};
-use crate::apply::{BlockHashes, HASH_BYTES};
-use crate::journal::{Entry, Journal, Trees};
+use crate::apply::{BlockHashes, HASH_BYTES, Zeroes};
+use crate::journal::{Journal, Trees};
 use crate::lineage::StoreError;
 use crate::link::channel::Channel;
 use crate::link::events::Events;
 use crate::link::shipper::Shipper;
 use crate::record::{FileId, Kind};
-use crate::wire::limits::LISTING_BYTES;
-use crate::wire::{Control, Listing, Logged, entry_bytes};
+use crate::wire::{Control, Listing, Logged};
 
 /// Content marked as changed before it is given time to reach the log, so that live commits find a short queue.
 const STRIDE_BYTES: u64 = 4 << 20;
@@ -167,7 +166,10 @@ impl Source {
                 counts.files_total += 1;
                 counts.bytes_total += entry.size;
             }
-            append_listing(&shipper, &channel, directory, itself, entries);
+            // The namespace stands still meanwhile.
+            for part in Listing::in_parts(directory, itself, entries) {
+                shipper.append_logged(&channel, &Logged::Listing(part));
+            }
         });
         match listed {
             Ok(()) => {}
@@ -206,7 +208,8 @@ impl Source {
         if first_block == 0 {
             self.compared = None;
             if let Some(opened) = self.open(file)? {
-                let hashes = BlockHashes::new(opened, BLOCK_BYTES).map_err(local("read a file"))?;
+                let hashes = BlockHashes::new(opened, BLOCK_BYTES, Zeroes::Matter)
+                    .map_err(local("read a file"))?;
                 self.compared = Some(Compared {
                     file,
                     hashes,
@@ -356,38 +359,6 @@ impl Source {
             }
         }
         Ok(())
-    }
-}
-
-/// Appends a listing in parts that fit into frames. The namespace stands still meanwhile.
-fn append_listing(
-    shipper: &Shipper,
-    channel: &Arc<Channel>,
-    directory: FileId,
-    itself: &Entry,
-    entries: &[Entry],
-) {
-    let mut rest = entries;
-    let mut itself = Some(itself.clone());
-    loop {
-        let mut bytes = 0;
-        let count = rest.iter().take_while(|entry| {
-            bytes += entry_bytes(entry);
-            bytes <= LISTING_BYTES
-        });
-        // An entry that is larger than a part on its own still fits into a frame.
-        let (part, behind) = rest.split_at(count.count().max(1).min(rest.len()));
-        let listing = Listing {
-            directory,
-            itself: itself.take(),
-            entries: part.to_vec(),
-            is_last: behind.is_empty(),
-        };
-        shipper.append_logged(channel, &Logged::Listing(listing));
-        rest = behind;
-        if rest.is_empty() {
-            return;
-        }
     }
 }
 

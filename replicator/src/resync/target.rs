@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::progress::Meter;
 use super::window::Window;
 use super::{BLOCK_BYTES, Progress};
-use crate::apply::{Applier, ApplyError, BlockHashes, Want};
+use crate::apply::{Applier, ApplyError, BlockHashes, Want, Zeroes};
 use crate::link::LinkError;
 use crate::link::channel::Channel;
 use crate::record::{FileId, Kind};
@@ -238,7 +238,7 @@ impl Hasher {
 
     /// Sends the hashes of one file; an empty file is one empty frame. False when the session is over.
     fn hash(&self, file: FileId, opened: File) -> io::Result<bool> {
-        let mut hashes = BlockHashes::new(opened, BLOCK_BYTES)?.peekable();
+        let mut hashes = BlockHashes::new(opened, BLOCK_BYTES, Zeroes::Matter)?.peekable();
         let mut first_block = 0;
         loop {
             let part = hashes

@@ -181,7 +181,11 @@ impl Module {
         while start < range.end {
             let end = range.end.min(start.saturating_add(STRETCH));
             // All of a stretch before any of it is read: what has been read counts as data while it is cached, written or not.
-            for segment in segments(file, start..end)? {
+            let found = segments(file, start..end)?;
+            if found.is_empty() {
+                break; // The file ends before this; a range of which only the start is known goes on for ever.
+            }
+            for segment in found {
                 match segment {
                     Segment::Data(range) => self.ship_content(id, file, range)?,
                     Segment::Hole(range) => {

@@ -1,53 +1,14 @@
-//! Frames outside the log: types 0x01 to 0x14.
+//! Frames outside the log: types 0x01 to 0x19.
 
 use super::field::{Malformed, Reader, put_file, put_text};
+use super::hello::{
+    Hello, Start, decode_hello, decode_lineage, decode_start, encode_hello, encode_lineage,
+    encode_start,
+};
 use super::limits;
-use crate::lineage::{DataState, Generation, Lineage, Role};
+use super::logged::{Listing, decode_listing, encode_listing};
+use crate::lineage::Lineage;
 use crate::record::{FileId, Lsn};
-
-/// Who speaks, and what it has. Both sides send it first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    pub cluster: String,
-    pub module: String,
-    pub node: String,
-    pub role: Role,
-    /// Number of replicated directories.
-    pub trees: u16,
-    /// Primary: acknowledgement wanted for commits is durable, not applied.
-    pub wants_durable: bool,
-    /// Secondary: the operator allowed it to lose its own data whatever the lineages say.
-    pub discards: bool,
-    /// Primary: identity of its log. Secondary: of the log that it follows, 0 if none.
-    pub log: u64,
-    /// Secondary: applied position in that log.
-    pub applied: Lsn,
-    pub lineage: Lineage,
-}
-
-/// How a session begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartMode {
-    /// The same log goes on behind the secondary's applied position.
-    Resume,
-    /// Equal trees: identities follow in `Bind` frames, then the log from its first position.
-    Bind,
-    /// Compare the trees.
-    Resync,
-}
-
-/// The primary's answer to a hello it accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
-    pub mode: StartMode,
-    pub log: u64,
-    /// Position of the first entry that follows.
-    pub first: Lsn,
-    /// Root of every directory, in configuration order.
-    pub roots: Vec<FileId>,
-    /// Identities that `Bind` frames will carry.
-    pub bindings: u64,
-}
 
 /// Why a session is refused or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +66,8 @@ pub enum Control {
     WantFile {
         file: FileId,
     },
-    /// Hashes of the secondary's blocks from `first_block` on; the primary sends the blocks that differ.
+    /// Hashes of the sender's blocks from `first_block` on. From the secondary, in a resynchronisation: the primary sends the blocks
+    /// that differ. From the primary, in a survey: the answer.
     Hashes {
         file: FileId,
         first_block: u64,
@@ -117,6 +79,23 @@ pub enum Control {
     /// Requests of this session that the primary has dealt with.
     Served {
         requests: u64,
+    },
+    /// Survey, primary: a part of one directory's names.
+    Names(Listing),
+    /// Survey, secondary: hashes from this block on.
+    WantHashes {
+        file: FileId,
+        first_block: u64,
+    },
+    /// Survey, primary: what was asked for does not exist any more.
+    Vanished {
+        file: FileId,
+    },
+    /// Survey, secondary: up to where must the log be applied, so that everything answered before is in it?
+    WantPosition,
+    Position {
+        log: u64,
+        last: Lsn,
     },
 }
 
@@ -137,6 +116,11 @@ impl Control {
             Control::Hashes { .. } => 0x12,
             Control::CaughtUp => 0x13,
             Control::Served { .. } => 0x14,
+            Control::Names(_) => 0x15,
+            Control::WantHashes { .. } => 0x16,
+            Control::Vanished { .. } => 0x17,
+            Control::WantPosition => 0x18,
+            Control::Position { .. } => 0x19,
         }
     }
 
@@ -148,7 +132,10 @@ impl Control {
                 out.extend_from_slice(&applied.0.to_le_bytes());
                 out.extend_from_slice(&durable.0.to_le_bytes());
             }
-            Control::Keepalive | Control::CaughtUp | Control::Close(Closing::Ends) => {}
+            Control::Keepalive
+            | Control::CaughtUp
+            | Control::Close(Closing::Ends)
+            | Control::WantPosition => {}
             Control::Lineage(lineage) => encode_lineage(lineage, out),
             Control::Error { code, message } => {
                 out.push(*code as u8);
@@ -166,7 +153,9 @@ impl Control {
                     put_file(out, *ours);
                 }
             }
-            Control::WantListing { directory: file } | Control::WantFile { file } => {
+            Control::WantListing { directory: file }
+            | Control::WantFile { file }
+            | Control::Vanished { file } => {
                 put_file(out, *file);
             }
             Control::Hashes {
@@ -186,6 +175,15 @@ impl Control {
                 out.extend(hashes.iter().flatten());
             }
             Control::Served { requests } => out.extend_from_slice(&requests.to_le_bytes()),
+            Control::Names(listing) => encode_listing(listing, out),
+            Control::WantHashes { file, first_block } => {
+                put_file(out, *file);
+                out.extend_from_slice(&first_block.to_le_bytes());
+            }
+            Control::Position { log, last } => {
+                out.extend_from_slice(&log.to_le_bytes());
+                out.extend_from_slice(&last.0.to_le_bytes());
+            }
         }
     }
 
@@ -217,6 +215,19 @@ impl Control {
             0x14 => Control::Served {
                 requests: reader.u64()?,
             },
+            0x15 => Control::Names(decode_listing(reader)?),
+            0x16 => Control::WantHashes {
+                file: reader.file()?,
+                first_block: reader.u64()?,
+            },
+            0x17 => Control::Vanished {
+                file: reader.file()?,
+            },
+            0x18 => Control::WantPosition,
+            0x19 => Control::Position {
+                log: reader.u64()?,
+                last: Lsn(reader.u64()?),
+            },
             _ => return Err(Malformed::Value("type")),
         })
     }
@@ -230,121 +241,6 @@ fn bounded(message: &str) -> &str {
         .find(|&index| message.is_char_boundary(index))
         .unwrap_or(0);
     &message[..end]
-}
-
-fn encode_hello(hello: &Hello, out: &mut Vec<u8>) {
-    for text in [&hello.cluster, &hello.module, &hello.node] {
-        put_text(out, text);
-    }
-    out.push(hello.role as u8);
-    out.extend_from_slice(&hello.trees.to_le_bytes());
-    out.push(u8::from(hello.wants_durable));
-    out.push(u8::from(hello.discards));
-    out.extend_from_slice(&hello.log.to_le_bytes());
-    out.extend_from_slice(&hello.applied.0.to_le_bytes());
-    encode_lineage(&hello.lineage, out);
-}
-
-fn decode_hello(reader: &mut Reader<'_>) -> Result<Hello, Malformed> {
-    Ok(Hello {
-        cluster: reader.text(limits::IDENTIFIER_BYTES, "cluster")?,
-        module: reader.text(limits::IDENTIFIER_BYTES, "module")?,
-        node: reader.text(limits::IDENTIFIER_BYTES, "node")?,
-        role: decode_role(reader.u8()?)?,
-        trees: reader.u16()?,
-        wants_durable: reader.boolean("wants_durable")?,
-        discards: reader.boolean("discards")?,
-        log: reader.u64()?,
-        applied: Lsn(reader.u64()?),
-        lineage: decode_lineage(reader)?,
-    })
-}
-
-fn encode_start(start: &Start, out: &mut Vec<u8>) {
-    out.push(start.mode as u8);
-    out.extend_from_slice(&start.log.to_le_bytes());
-    out.extend_from_slice(&start.first.0.to_le_bytes());
-    out.extend_from_slice(&start.bindings.to_le_bytes());
-    out.push(u8::try_from(start.roots.len()).unwrap_or(u8::MAX));
-    for root in &start.roots {
-        put_file(out, *root);
-    }
-}
-
-fn decode_start(reader: &mut Reader<'_>) -> Result<Start, Malformed> {
-    let mode = match reader.u8()? {
-        0 => StartMode::Resume,
-        1 => StartMode::Bind,
-        2 => StartMode::Resync,
-        _ => return Err(Malformed::Value("mode")),
-    };
-    let log = reader.u64()?;
-    let first = Lsn(reader.u64()?);
-    let bindings = reader.u64()?;
-    let count = usize::from(reader.u8()?);
-    if count > limits::ROOTS {
-        return Err(Malformed::Limit("roots"));
-    }
-    let roots = (0..count)
-        .map(|_| reader.file())
-        .collect::<Result<_, _>>()?;
-    Ok(Start {
-        mode,
-        log,
-        first,
-        roots,
-        bindings,
-    })
-}
-
-fn encode_lineage(lineage: &Lineage, out: &mut Vec<u8>) {
-    out.extend_from_slice(&lineage.generation.0.to_le_bytes());
-    out.extend_from_slice(&lineage.peer_generation.0.to_le_bytes());
-    out.push(lineage.data_state as u8);
-    out.push(u8::from(lineage.is_clean));
-    out.push(lineage.role_at_shutdown as u8);
-    let history = &lineage.history[..lineage.history.len().min(limits::HISTORY)];
-    out.push(u8::try_from(history.len()).unwrap_or(u8::MAX));
-    for generation in history {
-        out.extend_from_slice(&generation.0.to_le_bytes());
-    }
-}
-
-fn decode_lineage(reader: &mut Reader<'_>) -> Result<Lineage, Malformed> {
-    let generation = Generation(reader.u64()?);
-    let peer_generation = Generation(reader.u64()?);
-    let data_state = match reader.u8()? {
-        0 => DataState::UpToDate,
-        1 => DataState::Outdated,
-        2 => DataState::Inconsistent,
-        _ => return Err(Malformed::Value("data_state")),
-    };
-    let is_clean = reader.boolean("clean")?;
-    let role_at_shutdown = decode_role(reader.u8()?)?;
-    let count = usize::from(reader.u8()?);
-    if count > limits::HISTORY {
-        return Err(Malformed::Limit("history"));
-    }
-    let history = (0..count)
-        .map(|_| reader.u64().map(Generation))
-        .collect::<Result<_, _>>()?;
-    Ok(Lineage {
-        generation,
-        peer_generation,
-        history,
-        data_state,
-        is_clean,
-        role_at_shutdown,
-    })
-}
-
-fn decode_role(value: u8) -> Result<Role, Malformed> {
-    match value {
-        0 => Ok(Role::Idle),
-        1 => Ok(Role::Secondary),
-        2 => Ok(Role::Primary),
-        _ => Err(Malformed::Value("role")),
-    }
 }
 
 fn decode_refusal(value: u8) -> Result<Refusal, Malformed> {

@@ -91,8 +91,8 @@ pub(super) fn is_logged(kind: u8) -> bool {
 /// Largest payload of a type, `None` for a type that does not exist.
 fn limit(kind: u8) -> Option<usize> {
     match kind {
-        0x01..=0x08 | 0x10 | 0x11 | 0x13 | 0x14 => Some(limits::CONTROL_BYTES),
-        0x09 | 0x12 | 0x40..=0x4f | 0x60..=0x63 => Some(limits::PAYLOAD_BYTES),
+        0x01..=0x08 | 0x10 | 0x11 | 0x13 | 0x14 | 0x16..=0x19 => Some(limits::CONTROL_BYTES),
+        0x09 | 0x12 | 0x15 | 0x40..=0x4f | 0x60..=0x63 => Some(limits::PAYLOAD_BYTES),
         _ => None,
     }
 }

@@ -45,19 +45,7 @@ impl<'a> Logged<'a> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Logged::Record(content) => record::encode(content, out),
-            Logged::Listing(listing) => {
-                put_file(out, listing.directory);
-                out.push(u8::from(listing.itself.is_some()));
-                if let Some(itself) = &listing.itself {
-                    put_entry(out, itself);
-                }
-                let count = u32::try_from(listing.entries.len()).unwrap_or(u32::MAX);
-                out.extend_from_slice(&count.to_le_bytes());
-                for entry in &listing.entries {
-                    put_entry(out, entry);
-                }
-                out.push(u8::from(listing.is_last));
-            }
+            Logged::Listing(listing) => encode_listing(listing, out),
             Logged::Gone { directory } => put_file(out, *directory),
             Logged::Describe(entry) => put_entry(out, entry),
             Logged::ResyncEnd => {}
@@ -96,7 +84,21 @@ pub fn entry_bytes(entry: &Entry) -> usize {
 /// An entry with an empty name, of a regular file without extended attributes.
 const ENTRY_LEAST_BYTES: usize = 1 + 14 + 1 + 36 + 8 + 4 + 2;
 
-fn decode_listing(reader: &mut Reader<'_>) -> Result<Listing, Malformed> {
+pub(super) fn encode_listing(listing: &Listing, out: &mut Vec<u8>) {
+    put_file(out, listing.directory);
+    out.push(u8::from(listing.itself.is_some()));
+    if let Some(itself) = &listing.itself {
+        put_entry(out, itself);
+    }
+    let count = u32::try_from(listing.entries.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&count.to_le_bytes());
+    for entry in &listing.entries {
+        put_entry(out, entry);
+    }
+    out.push(u8::from(listing.is_last));
+}
+
+pub(super) fn decode_listing(reader: &mut Reader<'_>) -> Result<Listing, Malformed> {
     let directory = reader.file()?;
     let itself = reader
         .boolean("itself")?

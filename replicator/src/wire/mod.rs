@@ -6,15 +6,18 @@
 mod control;
 mod field;
 mod header;
+mod hello;
 pub mod limits;
 mod logged;
+mod parts;
 mod record;
 
 use crate::record::Lsn;
 
-pub use control::{Closing, Control, Hello, Refusal, Start, StartMode};
+pub use control::{Closing, Control, Refusal};
 pub use field::Malformed;
 pub use header::{HEADER_BYTES, Header, PROTOCOL};
+pub use hello::{Hello, Intent, Start, StartMode};
 pub use logged::{Listing, Logged, entry_bytes};
 
 /// Why bytes from the peer are not a frame. The session ends; nothing of the frame takes effect.

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use rustix::fs::{SeekFrom, seek};
-use telamon_replicator::apply::{BlockHashes, HASH_BYTES, Outcome, Want};
+use telamon_replicator::apply::{BlockHashes, HASH_BYTES, Outcome, Want, Zeroes};
 use telamon_replicator::record::{Change, FileId, Record};
 use telamon_replicator::wire::{Listing, Logged};
 
@@ -183,7 +183,7 @@ impl Resync {
 
 fn hashes(file: File) -> Vec<[u8; HASH_BYTES]> {
     cool(&file);
-    BlockHashes::new(file, BLOCK_BYTES)
+    BlockHashes::new(file, BLOCK_BYTES, Zeroes::Matter)
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap()

@@ -132,8 +132,8 @@ impl Node {
         answer["result"].clone()
     }
 
-    /// Carries out a command and returns the whole answer.
-    pub fn ask(&mut self, command: &str, arguments: Value) -> Value {
+    /// Sends a command without waiting for its answer, and returns its id.
+    pub fn send(&mut self, command: &str, arguments: Value) -> u64 {
         let control = self.control.as_mut().expect("started");
         let id = control.next_id;
         control.next_id += 1;
@@ -141,6 +141,13 @@ impl Node {
         request["id"] = json!(id);
         request["command"] = json!(command);
         control.write(&request);
+        id
+    }
+
+    /// Carries out a command and returns the whole answer.
+    pub fn ask(&mut self, command: &str, arguments: Value) -> Value {
+        let id = self.send(command, arguments);
+        let control = self.control.as_mut().expect("started");
         loop {
             let frame = control.read();
             if frame["id"] == json!(id) {
@@ -189,6 +196,12 @@ impl Node {
 
     pub fn until_link(&mut self, link: &str) -> Value {
         self.until(&format!("link {link}"), |status| status["link"] == link)
+    }
+
+    pub fn until_commits(&mut self, commits: &str) -> Value {
+        self.until(&format!("commits {commits}"), |status| {
+            status["commits"] == commits
+        })
     }
 
     /// Waits until the log holds `text` so many times.

@@ -11,10 +11,10 @@ use crate::cluster::Cluster;
 use crate::tree;
 
 /// A small ext4 of its own, unmounted at the end.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(image: &Path, at: &Path, megabytes: u64) -> SmallDisk {
+    pub fn mount(image: &Path, at: &Path, megabytes: u64) -> SmallDisk {
         File::create(image)
             .unwrap()
             .set_len(megabytes << 20)

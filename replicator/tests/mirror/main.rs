@@ -5,9 +5,13 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod cluster;
+#[cfg(feature = "fault-points")]
+mod faults;
 mod full;
 mod hostile;
+mod keep;
 mod mutator;
 mod resync;
 mod session;
 mod tree;
+mod verify;

@@ -17,7 +17,7 @@ fn a_first_copy_then_live_writes() {
     cluster.n1.start();
     cluster.n2.start();
     cluster.n1.call("promote", json!({"force": true}));
-    cluster.n1.event("waiting");
+    cluster.n1.until_commits("waiting");
     cluster.n1.call("grant", json!({}));
     cluster.n2.call("connect", json!({}));
     cluster.n1.until_link("live");
@@ -96,12 +96,9 @@ fn commits_wait_for_a_lost_secondary_until_granted() {
         file.write_all(b"two").unwrap();
         file.sync_all().unwrap();
     });
-    let waiting = cluster.n1.event("waiting");
-    let status = cluster
-        .n1
-        .until("waiting", |status| status["commits"] == "waiting");
+    let status = cluster.n1.until_commits("waiting");
     assert!(
-        waiting["reason"].as_str().unwrap().contains("n2") && !writer.is_finished(),
+        status["link_reason"].as_str().unwrap().contains("n2") && !writer.is_finished(),
         "{status}"
     );
     let before = status["lineage"]["generation"].clone();
@@ -125,7 +122,7 @@ fn a_short_loss_is_resumed_without_comparison() {
     for round in 0..3 {
         commit(&cluster, &format!("before {round}"));
         cluster.n2.signal(rustix::process::Signal::STOP);
-        cluster.n1.event("waiting");
+        cluster.n1.until_commits("waiting");
         let path = cluster.n1.data.join(format!("during {round}"));
         let writer = std::thread::spawn(move || {
             let mut file = File::create(path).unwrap();
@@ -146,7 +143,7 @@ fn a_killed_secondary_is_brought_up_again() {
     let mut cluster = Cluster::live(&json!({}));
     commit(&cluster, "one");
     cluster.n2.kill();
-    cluster.n1.event("waiting");
+    cluster.n1.until_commits("waiting");
     cluster.n1.call("grant", json!({}));
     commit(&cluster, "two");
     cluster.n2.start();
@@ -184,7 +181,7 @@ fn a_killed_primary_is_overtaken_and_returns_as_secondary() {
 fn nodes_that_wrote_apart_refuse_each_other() {
     let mut cluster = Cluster::live(&json!({}));
     cluster.n2.call("disconnect", json!({}));
-    cluster.n1.event("waiting");
+    cluster.n1.until_commits("waiting");
     cluster.n1.call("grant", json!({}));
     std::fs::write(cluster.n1.data.join("only here"), "1").unwrap();
     cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
@@ -211,6 +208,9 @@ fn nodes_that_wrote_apart_refuse_each_other() {
 #[test]
 fn outdated_data_is_promoted_by_force_only() {
     let mut cluster = Cluster::live(&json!({}));
+    let refused = cluster.n2.ask("outdate", json!({"by": "00000000000000aa"}));
+    assert_eq!(refused["refusal"]["code"], "role", "{refused}");
+    assert_eq!(cluster.n2.status()["lineage"]["data_state"], "UpToDate");
     cluster.n2.call("disconnect", json!({}));
     cluster
         .n2

@@ -175,18 +175,25 @@ class Replicator:
         """Unmount; the rim has waited for the acknowledgement of what was sent."""
         if self.role is not ReplicatorRole.PRIMARY:
             raise RefusedError(f"is {self.role}")
-        is_clean = self.alone or (self.link is LinkState.LIVE and not self._unacknowledged())
+        is_clean = self.alone or (self._peer_answers() and not self._unacknowledged())
         if not is_clean and not force and self.link is LinkState.LIVE:
             raise RefusedError("the peer does not acknowledge")
         self.disk.flush()
-        peer = self.session.secondary if self.session else None
-        if peer is not None and self.link is LinkState.LIVE and is_clean:
-            peer.peer_demoted()
+        if self.session is not None and self._peer_answers() and is_clean:
+            self.session.secondary.peer_demoted()
         self._end_session()
         self.pending.clear()
         self.role, self.alone = ReplicatorRole.IDLE, False
         self._record(clean=is_clean)
         self._link(LinkState.DOWN)
+
+    def _peer_answers(self) -> bool:
+        """Whether the end of the session reaches a live secondary, and its answer comes back."""
+        session = self.session
+        if session is None or self.link is not LinkState.LIVE:
+            return False
+        peer = session.secondary
+        return not peer.is_dead and not peer.is_paused and self._carries(session)
 
     def _unacknowledged(self) -> bool:
         return any(not commit.is_on_peer for commit in self.pending)

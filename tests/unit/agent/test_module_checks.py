@@ -153,6 +153,48 @@ def test_a_module_waits_for_its_surroundings_and_gives_up_without_them(n1: Host)
     n1.until(n1.has_virtual_ip, "it is back")
 
 
+def test_stop_stops_for_good_and_none_only_shows(n1: Host) -> None:
+    port = _check(tcp={"port": PORT})
+    _equip(
+        n1,
+        checks=[
+            {**port, "name": "shown", "action": "none"},
+            {**port, "name": "port", "action": "stop", "failures": 10},
+        ],
+        health={"port": HEALTH_PORT, "path": "/ready"},
+    )
+    _prim(n1)
+    n1.until(lambda: _health(n1)[0] == 200, "healthy")
+    _kill_application(n1)
+    n1.until(lambda: _checks(n1)["shown"]["state"] == "down", "it is shown")
+    assert n1.module()["state"] == "ALONE"
+    assert "check shown: 10.66.0.100 port 5555" in n1.telamon("status").stdout
+    here = n1.until_state("STOP", ready=False)
+    assert here["reason"].startswith("check port: 10.66.0.100 port 5555: Connection refused")
+    assert (here["intent"], _starts(n1)) == ("stopped", 1)
+
+
+def test_stopstart_gives_everything_up_and_comes_back(n1: Host) -> None:
+    _equip(n1, checks=[_check(ip={})])
+    _prim(n1)
+    n1.until(lambda: _checks(n1)["ip-1"]["state"] == "up", "the address is there")
+    n1.run_inside("ip", "address", "del", "10.66.0.100/24", "dev", "lan0")
+    n1.until(lambda: _starts(n1) == 2, "started again")
+    n1.until_state("ALONE")
+    assert n1.has_virtual_ip()
+    assert any("check ip-1: this node does not have 10.66.0.100" in text for text in n1.events())
+
+
+def test_swap_waits_for_a_peer_that_can_take_over(n1: Host) -> None:
+    _equip(n1, checks=[_check(tcp={"port": PORT}, action="swap", failures=1)])
+    _prim(n1)
+    n1.until(lambda: _checks(n1)["tcp-1"]["state"] == "up", "the check is up")
+    _kill_application(n1)
+    n1.until(lambda: int(str(_checks(n1)["tcp-1"]["failures"])) > 3, "it asks and asks")
+    assert n1.module()["state"] == "ALONE"
+    assert n1.marks() == ["start"]
+
+
 def test_a_module_may_depend_on_another_one(n1: Host) -> None:
     _equip(n1, checks=[_check(module={"name": "other"}, grace=None)])
     n1.telamon("module", "prim", "db")

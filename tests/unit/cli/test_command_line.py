@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,45 @@ def test_without_an_agent_every_command_says_how_to_start_it(
     assert "systemctl start telamond" in refused.stderr
     fault = json.loads(_telamon(tmp_path, *words, "--json").stdout)
     assert fault["code"] == "unreachable"
+
+
+def test_who_may_not_use_the_socket_is_told_how(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "run").mkdir(mode=0o755)
+    program = (
+        "import os, sys, telamon.cli.status, telamon.cli.agent\n"
+        "from telamon.cli.main import main\n"
+        "os.setegid(65534), os.seteuid(65534)\n"
+        "main(sys.argv[1:])\n"
+    )
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "run" / "agent.sock"))
+        (tmp_path / "run" / "agent.sock").chmod(0o660)
+        agent.listen()
+        refused = subprocess.run(
+            [sys.executable, "-c", program, f"--run={tmp_path / 'run'}", "status"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert refused.returncode == Exit.UNREACHABLE, refused.stderr
+    assert "use sudo, or join the group" in refused.stderr
+
+
+@pytest.mark.parametrize("typed", [("module", "st"), ("cl",), ("module", "start", "--no")])
+def test_commands_and_options_are_completed(typed: tuple[str, ...]) -> None:
+    words = {"COMP_WORDS": " ".join(("telamon", *typed)), "COMP_CWORD": str(len(typed))}
+    shown = subprocess.run(
+        [Path(sys.executable).parent / "telamon"],
+        env={**os.environ, "_TELAMON_COMPLETE": "complete_bash", **words},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = shown.stdout.split()
+    assert found and all(word.startswith(typed[-1]) for word in found), shown
 
 
 def test_wrong_usage_is_its_own_exit_status(tmp_path: Path) -> None:

@@ -146,6 +146,8 @@ class _Answers(BaseHTTPRequestHandler):
             status = int(self.path.rpartition("/")[2])
         if self.path == "/big":
             body = b"x" * (3 << 20) + b"end"
+        if self.path == "/closed" and self.headers["authorization"] != "Basic bWU6c2VjcmV0":
+            status = 401
         if self.path == "/moved":
             status = 302
         if self.path == "/slow":
@@ -187,6 +189,11 @@ def test_http_judges_status_and_text(web: str) -> None:
     assert_bad(run(http(f"{web}/", contains="maintenance")), "without 'maintenance'")
     assert_bad(run(http(f"{web}/status/500")), "500, not 200")
     assert run(http(f"{web}/status/401", status=401)) == GOOD
+
+
+def test_http_gives_the_password_of_the_url(web: str) -> None:
+    assert_bad(run(http(f"{web}/closed")), "401, not 200")
+    assert run(http(f"{web}/closed".replace("//", "//me:secret@"))) == GOOD
 
 
 def test_http_follows_nobody_and_reads_no_more_than_its_limit(web: str) -> None:

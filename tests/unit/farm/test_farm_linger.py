@@ -35,6 +35,17 @@ def test_a_node_that_falls_silent_keeps_its_buckets_in_grace() -> None:
     assert lingering({}, together(), alone(), NOBODY_GONE) == {OTHER: TABLE.owned(OTHER)}
 
 
+def test_a_joiner_spares_all_buckets_of_nodes_that_fall_silent_before_it_has_a_view() -> None:
+    joining = replace(together(), view=None, table=None)
+    every = joining.every_bucket
+    assert lingering({}, joining, alone(), NOBODY_GONE) == {OTHER: every}
+    stranger = replace(alone(), peers={OTHER: heard(OTHER)})
+    assert lingering({}, stranger, alone(), NOBODY_GONE) == {OTHER: every}
+    idle = heard(OTHER)
+    idle = replace(idle, status=replace(idle.status, is_joined=False))
+    assert lingering({}, replace(joining, peers={OTHER: idle}), alone(), NOBODY_GONE) == {}
+
+
 def test_what_it_held_of_others_is_spared_too() -> None:
     foreign = TABLE.owned(ME) & -TABLE.owned(ME)
     before = replace(together(), holders={OTHER: foreign})

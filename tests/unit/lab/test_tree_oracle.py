@@ -141,12 +141,40 @@ def test_left_out_names_may_differ_and_touch_their_directory(trees: tuple[Path, 
     assert compare(left, right, Excludes.of(["directory/**"])) == []
 
 
-def test_what_was_allocated_and_read_is_still_a_hole(trees: tuple[Path, Path]) -> None:
+def reserve(trees: tuple[Path, Path]) -> None:
     for tree in trees:
         with (tree / "reserved").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 64 * BLOCK_BYTES)
+
+
+def differing_aspects(trees: tuple[Path, Path]) -> list[str]:
+    for tree in trees:
+        os.utime(tree / "reserved", ns=(1, 1))
+    return [found.aspect for found in compare(*trees) if found.path == b"reserved"]
+
+
+def write_zeroes(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.write(bytes(8 * BLOCK_BYTES))
+        os.fsync(opened.fileno())
+
+
+def test_what_was_reserved_and_then_read_or_zeroed_is_the_same(trees: tuple[Path, Path]) -> None:
+    reserve(trees)
     left, right = trees
-    os.utime(left / "reserved", ns=(1, 1))
-    os.utime(right / "reserved", ns=(1, 1))
     (left / "reserved").read_bytes()
-    assert [found for found in compare(left, right) if found.path == b"reserved"] == []
+    assert differing_aspects(trees) == []
+    write_zeroes(right / "reserved")
+    assert differing_aspects(trees) == []
+
+
+def test_zeroes_in_place_of_a_hole_differ_beside_a_reserved_range_too(
+    trees: tuple[Path, Path],
+) -> None:
+    reserve(trees)
+    left, right = trees
+    os.truncate(left / "reserved", 0)
+    os.truncate(left / "reserved", 64 * BLOCK_BYTES)
+    assert differing_aspects(trees) == []
+    write_zeroes(right / "reserved")
+    assert differing_aspects(trees) == ["data ranges"]

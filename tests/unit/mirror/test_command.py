@@ -122,9 +122,10 @@ def test_prim_by_force_takes_older_data() -> None:
         (CommandKind.SECOND, {"peer": lost()}, "n2 is not primary: run `telamon module prim db`"),
         (CommandKind.SECOND, {"peer": heard(told())}, "n2 is not primary"),
         (CommandKind.SWAP, BEHIND_PRIMARY, "wait until this node is SECOND ready"),
-        (CommandKind.SWAP, {"peer": lost()}, "this node is not primary"),
+        (CommandKind.SWAP, {"peer": lost()}, "no node is primary"),
         (CommandKind.SWAP, {**SERVING, "peer": lost()}, "n2 is not heard: bring it up first"),
-        (CommandKind.RESTART, {}, "does not run here: run `telamon module restart db` on n2"),
+        (CommandKind.RESTART, {}, "the application runs on no node: `telamon module status db`"),
+        (CommandKind.RESTART, BEHIND_PRIMARY, "runs on n2: run `telamon module restart db` there"),
         (CommandKind.RESTART, {**SERVING, "restarts": True}, "try again when it is ready"),
         (
             CommandKind.RESTART,

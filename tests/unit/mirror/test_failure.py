@@ -154,8 +154,12 @@ def test_a_fault_of_the_store(
     ("changes", "says"),
     [
         ({}, ""),
-        ({"goal": Goal.STANDBY}, "this node is not primary: run `telamon module swap db` on n2"),
-        ({"replicator": facts()}, "this node is not primary"),
+        ({"goal": Goal.STANDBY}, "no node is primary: `telamon module status db` says what each"),
+        ({"replicator": facts()}, "no node is primary"),
+        (
+            {"goal": Goal.STANDBY, "peer": heard(as_primary())},
+            "n2 is primary: run `telamon module swap db` there",
+        ),
         ({"running": Running(1, Promote(), NOW_MS + 1)}, "still in transition"),
         ({"application": Presence.UNKNOWN}, "still in transition"),
         ({"peer": lost()}, "n2 is not heard: bring it up first"),

@@ -36,7 +36,12 @@ from telamon.mirror.role_action import (
 )
 from telamon.mirror.role_event import Command, CommandKind, PeerLost, Presence, Tick
 from telamon.mirror.role_state import Goal, Order, Running
-from telamon.mirror.role_turn import BACKOFF_FIRST_MS, BACKOFF_LONGEST_MS, Turn
+from telamon.mirror.role_turn import (
+    BACKOFF_FIRST_MS,
+    BACKOFF_LONGEST_MS,
+    CANCEL_MARGIN_MS,
+    Turn,
+)
 
 OFF, ON, UNKNOWN = Presence.OFF, Presence.ON, Presence.UNKNOWN
 PRIMARY = facts(role=ReplicatorRole.PRIMARY)
@@ -251,6 +256,8 @@ def test_what_takes_too_long_is_cancelled_and_has_failed() -> None:
     node = serving().take(Command(1, CommandKind.STOP))
     gentle = node.pending(StopApplication)
     node.take(Tick(), after_ms=gentle.timeout_ms)
+    assert Cancel(gentle.serial) not in node.actions, "the rim ends it and says why"
+    node.take(Tick(), after_ms=CANCEL_MARGIN_MS)
     assert Cancel(gentle.serial) in node.actions
     assert node.pending(StopApplication).operation == StopApplication(force=True)
     before = node.state
@@ -261,7 +268,7 @@ def test_what_takes_too_long_is_cancelled_and_has_failed() -> None:
 def test_the_end_of_a_cancelled_step_counts_no_more() -> None:
     node = serving().take(Command(1, CommandKind.STOP))
     gentle = node.pending(StopApplication)
-    node.take(Tick(), after_ms=gentle.timeout_ms)
+    node.take(Tick(), after_ms=gentle.timeout_ms + CANCEL_MARGIN_MS)
     asked = list(node.asked)
     node.asked = [gentle]
     node.done(StopApplication)

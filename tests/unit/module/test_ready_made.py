@@ -16,7 +16,8 @@ def test_is_valid(path: Path) -> None:
     parsed = config.parse(path.read_text(), path.name)
     assert not isinstance(parsed, tuple), parsed
     application = parsed.model.application
-    for script in (application.start, application.stop):
+    looks = [check.custom.script for check in parsed.model.checks if check.custom is not None]
+    for script in (application.start, application.stop, *looks):
         file = path.parent / script
         assert os.access(file, os.X_OK)
         assert file.read_bytes().startswith(b"#!")

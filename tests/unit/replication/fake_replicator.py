@@ -155,8 +155,8 @@ class FakeReplicator:
     def do_resync(self, _: dict[str, Any]) -> None:
         pass
 
-    def do_verify(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"files": 1, "different": 0}
+    def do_verify(self, _: dict[str, Any]) -> None:
+        pass
 
     def do_stop(self, _: dict[str, Any]) -> None:
         self.lineage["clean"] = True

@@ -16,11 +16,13 @@ from telamon.replication.client import ReplicatorClient, ReplicatorRefusedError
 from telamon.replication.messages import (
     Configuration,
     Hello,
+    KeptEvent,
     PeerEvent,
     ReplicatedDirectory,
     ReplicatorEvent,
     RoleEvent,
     TlsFiles,
+    VerifiedEvent,
 )
 
 DEADLINE_S = 10
@@ -102,7 +104,7 @@ async def test_commands_status_and_events(tmp_path: Path) -> None:
         await client.connect()
         await client.disconnect()
         await client.outdate(by="1" * 16)
-        assert (await client.verify(repair=False))["different"] == 0
+        await client.verify(repair=False)
         assert fake.commands[:3] == ["hello", "configure", "promote"]
 
 
@@ -173,6 +175,32 @@ async def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
         assert (await client.status()).role is ReplicatorRole.IDLE
         fake.send_event({"event": "peer", "link": "live", "reason": "", "novelty": 1})
         assert isinstance(await ear.next(), PeerEvent)
+
+
+async def test_what_was_kept_and_what_was_verified_is_told(tmp_path: Path) -> None:
+    kept = {"directory": "/var/kept/2026-11-22T081500Z", "files": 7, "bytes": 300}
+    path = {"path": {"bytes": "L3Nydi9h/yBi"}, "aspect": "content"}
+    found = {"running": False, "files": 9, "bytes": 800, "differing": 1, "changing": 0} | {
+        "paths": [path],
+        "repairs": False,
+        "fault": "",
+    }
+    async with _pair(tmp_path) as (fake, client, ear):
+        assert (await client.status()).kept is None
+        fake.changed |= {"kept": kept, "verification": found}
+        status = await client.status()
+        assert status.kept is not None
+        assert status.kept.size_bytes == 300
+        assert status.verification is not None
+        assert status.verification.paths[0].path == Path("/srv/a\udcff b")
+        fake.send_event({"event": "kept"} | kept)
+        event = await ear.next()
+        assert isinstance(event, KeptEvent)
+        assert event.directory == Path("/var/kept/2026-11-22T081500Z")
+        fake.send_event({"event": "verified"} | found)
+        event = await ear.next()
+        assert isinstance(event, VerifiedEvent)
+        assert (event.differing, event.paths[0].aspect) == (1, "content")
 
 
 def test_a_path_that_is_not_utf8_keeps_its_bytes() -> None:

@@ -10,6 +10,7 @@ its answer. Only the standard library beside the handshake oracle, so that it st
 import asyncio
 import itertools
 import json
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -17,11 +18,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from telamon.lab.oracles.datagrams import ask
 from telamon.lab.oracles.handshakes import Handshakes
-from telamon.lab.oracles.names import ask_name
+from telamon.lab.oracles.names import question, text_of
 
 PACE_S = 0.5
 ANSWER_LIMIT_S = 5.0
+DNS_PORT = 53
 _numbers = itertools.count(1)
 
 
@@ -223,12 +226,25 @@ class Client:
         handshakes, self._handshakes = self._handshakes, None
         return asdict(handshakes.close())
 
+    async def ask(
+        self, sources: list[str], address: str, port: int, limit_s: float
+    ) -> list[list[Any]]:
+        """Sends a datagram from each source: [source, port, all answers to it]."""
+        asking = (ask(source, address, port, b"who", limit_s) for source in sources)
+        asked = zip(sources, await asyncio.gather(*asking), strict=True)
+        return [[source, one.port, list(map(bytes.decode, one.answers))] for source, one in asked]
+
     async def resolve(
         self, sources: list[str], address: str, name: str, limit_s: float
-    ) -> list[list[str]]:
-        """Asks a DNS server once from each source for the text of a name; all answers to each."""
-        asking = (ask_name(source, address, name, limit_s) for source in sources)
-        return list(await asyncio.gather(*asking))
+    ) -> list[list[Any]]:
+        """Asks a DNS server from each source for the text of a name: [source, port, texts]."""
+
+        async def one(source: str) -> list[Any]:
+            number = random.randrange(1 << 16)
+            asked = await ask(source, address, DNS_PORT, question(number, name), limit_s)
+            return [source, asked.port, [text_of(answer, number) for answer in asked.answers]]
+
+        return list(await asyncio.gather(*map(one, sources)))
 
     async def _keep(self, held: Held) -> None:
         while not held.failure:

@@ -19,6 +19,7 @@ from telamon.lab.host import RunningHost
 from telamon.lab.oracles.handshakes import HandshakeReport
 
 _CONNECT_LIMIT_S = 10.0
+_DATAGRAM_LIMIT_S = 1.0
 _PROMPT_S = 0.5  # sooner than a SYN is sent again
 _FIRST = {4: IPv4Address("10.0.0.150"), 6: IPv6Address("fd00:0:0:1::1:1")}
 
@@ -96,6 +97,15 @@ class Knock:
         return float("inf") if self.connected_s is None else self.connected_s - self.began_s
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One datagram, and every answer to it."""
+
+    source: str
+    port: int
+    answers: list[str]
+
+
 class Connections:
     """The client, while it runs."""
 
@@ -154,12 +164,23 @@ class Connections:
         """What became of every handshake."""
         return HandshakeReport(**self._order("heard"))
 
+    def ask(
+        self, sources: Sequence[str], service: Service, limit_s: float = _DATAGRAM_LIMIT_S
+    ) -> list[Asked]:
+        """Sends one datagram from each source; who answered it."""
+        words = (service.address, service.port, limit_s)
+        return [Asked(*one) for one in self._order("ask", list(sources), *words)]
+
     def resolve(
-        self, sources: Sequence[str], address: str, name: str, limit_s: float = 1.0
-    ) -> list[list[str]]:
-        """Asks the DNS server once from each source; the texts of all answers to each."""
-        answers: list[list[str]] = self._order("resolve", list(sources), address, name, limit_s)
-        return answers
+        self,
+        sources: Sequence[str],
+        address: str,
+        name: str,
+        limit_s: float = _DATAGRAM_LIMIT_S,
+    ) -> list[Asked]:
+        """Asks the DNS server there once from each source for the text of a name."""
+        answers = self._order("resolve", list(sources), address, name, limit_s)
+        return [Asked(*one) for one in answers]
 
     def _order(self, *order: object) -> Any:
         assert self._process.stdin and self._process.stdout

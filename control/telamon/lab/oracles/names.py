@@ -1,36 +1,13 @@
-"""A DNS question for the text of a name (TXT), as a resolver asks it, and every answer to it.
-
-Once sent and never repeated: who answers twice, and who not at all, is what matters. RFC 1035.
+"""A DNS question for the text of a name (TXT), as a resolver asks it, and what is answered.
+RFC 1035; does no I/O.
 """
 
-import asyncio
-import random
-import socket
 import struct
 
 _TXT, _INTERNET = 16, 1
 _RECURSION_DESIRED = 0x0100
 _HEADER_BYTES = 12
 _POINTER = 0xC0
-
-
-async def ask_name(source: str, server: str, name: str, limit_s: float) -> list[str]:
-    """The texts of all answers that come within the limit; it always waits that long."""
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-    loop = asyncio.get_running_loop()
-    number = random.randrange(1 << 16)
-    answers = []
-    with socket.socket(family, socket.SOCK_DGRAM) as asking:
-        asking.setblocking(False)
-        asking.bind((source, 0))
-        asking.connect((server, 53))
-        await loop.sock_sendall(asking, question(number, name))
-        try:
-            async with asyncio.timeout(limit_s):
-                while True:
-                    answers.append(text_of(await loop.sock_recv(asking, 512), number))
-        except TimeoutError:
-            return answers
 
 
 def question(number: int, name: str) -> bytes:

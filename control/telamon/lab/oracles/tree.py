@@ -2,30 +2,24 @@
 
 Compared are names (as bytes), type, owner, mode, modification time (ns), size, content, holes, link
 targets, device numbers, extended attributes (and with them ACLs), and which names are links to one
-object. Not compared are access and change times, inode numbers and what `Excludes` leaves out. A
-range that is allocated but was never written is a hole, as it is to a program that reads it first.
+object. Not compared are access and change times, inode numbers, what `Excludes` leaves out, and
+which parts of a reserved range (extents.py) are written zeroes.
 
 The trees must hold still meanwhile. Run it on the backing trees, below mounts and fences.
 """
 
-import errno
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from telamon.lab.oracles.exclude import Excludes
+from telamon.lab.oracles.extents import Range, extents
 
 _CHUNK_BYTES = 1 << 20
 _SHOWN_BYTES = 16
 _SHOWN_DIFFERENCES = 40
-
-# FS_IOC_FIEMAP with FIEMAP_FLAG_SYNC for the whole file, and room for no extent (linux/fiemap.h).
-_FIEMAP = 0xC020660B
-_WRITE_OUT = struct.pack("=QQLLLL", 0, (1 << 64) - 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,48 +153,18 @@ def _content_differences(
     first, second = (os.open(path, os.O_RDONLY | os.O_NOATIME) for path in (left, right))
     try:
         size_bytes = min(one.status.st_size, two.status.st_size)
-        data = [_data_ranges(first, one.status.st_size), _data_ranges(second, two.status.st_size)]
-        if data[0] != data[1]:
-            for place, file in enumerate((first, second)):
-                _drop_cached_zeroes(file)
-                data[place] = _data_ranges(file, (one, two)[place].status.st_size)
-        if data[0] != data[1]:
-            yield Difference(name, "data ranges", _ranges_shown(data[0]), _ranges_shown(data[1]))
-        for start, end in sorted({*data[0], *data[1]}):
+        here, there = (extents(file, size_bytes) for file in (first, second))
+        if here.differs_from(there):
+            ranges = _ranges_shown(here.data), _ranges_shown(there.data)
+            yield Difference(name, "data ranges", *ranges)
+        for start, end in sorted({*here.data, *there.data}):
             if (at := _first_difference(first, second, start, min(end, size_bytes))) is not None:
-                here, there = (os.pread(file, _SHOWN_BYTES, at) for file in (first, second))
-                yield Difference(name, f"content at {at}", _shown(here), _shown(there))
+                shown = [_shown(os.pread(file, _SHOWN_BYTES, at)) for file in (first, second)]
+                yield Difference(name, f"content at {at}", *shown)
                 return
     finally:
         os.close(first)
         os.close(second)
-
-
-def _drop_cached_zeroes(descriptor: int) -> None:
-    """A page read from an allocated, never written block counts as data for as long as it is
-    cached, as does one that waits to be written. (fdatasync would write it out as well, and the
-    capture would report that somebody went past the replicator.)
-    """
-    try:
-        fcntl.ioctl(descriptor, _FIEMAP, _WRITE_OUT)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY):
-            raise
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _data_ranges(descriptor: int, size_bytes: int) -> list[tuple[int, int]]:
-    """The parts of a file that are not holes."""
-    ranges = []
-    end = 0
-    while end < size_bytes:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole follows
-            break
-        end = os.lseek(descriptor, start, os.SEEK_HOLE)
-        ranges.append((start, end))
-    return ranges
 
 
 def _first_difference(first: int, second: int, start: int, end: int) -> int | None:
@@ -213,7 +177,7 @@ def _first_difference(first: int, second: int, start: int, end: int) -> int | No
     return None
 
 
-def _ranges_shown(ranges: Sequence[tuple[int, int]]) -> str:
+def _ranges_shown(ranges: Sequence[Range]) -> str:
     shown = ", ".join(f"{start}-{end}" for start, end in ranges[:4])
     return f"{shown}, ... ({len(ranges)})" if len(ranges) > 4 else shown or "none"
 

@@ -1,11 +1,13 @@
 //! Why a session of the secondary ended, by what has to follow; and what the primary is told of it.
 
 use crate::apply::ApplyError;
+use crate::keep::KeepError;
 use crate::lineage::StoreError;
 use crate::link::LinkError;
 use crate::link::channel::Channel;
 use crate::link::handshake::Refused;
 use crate::resync::TargetError;
+use crate::survey::SurveyError;
 use crate::wire::{Control, Refusal};
 
 /// Why a session ended, by what has to follow.
@@ -19,6 +21,9 @@ pub(super) enum End {
     Refused(Refused),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// What a discard gives up could not be kept, so nothing was overwritten.
+    #[error(transparent)]
+    Keep(KeepError),
     /// The primary demoted itself; everything is on stable storage.
     #[error("the primary ended the session in good order")]
     Closed,
@@ -27,6 +32,17 @@ pub(super) enum End {
 impl From<std::io::Error> for End {
     fn from(error: std::io::Error) -> End {
         End::Link(error.into())
+    }
+}
+
+impl From<SurveyError> for End {
+    fn from(error: SurveyError) -> End {
+        match error {
+            SurveyError::Link(error) => End::Link(error),
+            SurveyError::Local(error) => End::Apply(error),
+            SurveyError::Keep(error) => End::Keep(error),
+            SurveyError::Stopped => End::Keep(KeepError::Stopped),
+        }
     }
 }
 
@@ -47,7 +63,7 @@ pub(super) fn say_why(channel: &Channel, end: &End) {
         End::Apply(ApplyError::Diverged { .. }) => Refusal::Diverged,
         End::Apply(ApplyError::Malformed { .. })
         | End::Link(LinkError::Wire(_) | LinkError::Unexpected(_)) => Refusal::Protocol,
-        End::Refused(_) | End::Link(_) | End::Closed => return,
+        End::Refused(_) | End::Link(_) | End::Keep(_) | End::Closed => return,
     };
     // If the primary is gone, it needs no reason.
     let _ = channel.send_control(&Control::Error {

@@ -5,11 +5,14 @@
 
 mod end;
 mod following;
+mod keeping;
 mod opening;
+mod position;
 mod session;
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,14 +22,17 @@ use super::dial::{Interrupt, dial};
 use super::events::Events;
 use super::tls::Credentials;
 use super::{LinkState, locked};
-use crate::apply::{Applier, ApplyError};
-use crate::lineage::{Keeper, Lineage};
+use crate::apply::{Applier, ApplyError, Tree};
+use crate::keep::KeepError;
+use crate::lineage::{Generation, Keeper, Lineage};
+use crate::record::Lsn;
 use crate::wakefulness::Wakefulness;
 use crate::wire::{Hello, Refusal};
 
 pub use following::Following;
 
 use end::{End, say_why};
+use position::Position;
 
 /// Between two calls of the primary.
 const REDIAL: Duration = Duration::from_millis(200);
@@ -38,6 +44,8 @@ const ROOM_WAIT: Duration = Duration::from_secs(30);
 
 /// Makes an applier on the module's directories; used again whenever the trees must be compared anew.
 pub type MakeApplier = Box<dyn Fn(Arc<Acknowledger>) -> Result<Applier, ApplyError> + Send>;
+/// Opens the module's directories to look at them.
+pub type OpenTrees = Box<dyn Fn() -> Result<Vec<Tree>, ApplyError> + Send>;
 /// Whether the directories have room again after a full disk.
 pub type HasRoom = Box<dyn Fn() -> bool + Send>;
 
@@ -51,6 +59,9 @@ pub struct Settings {
     pub peer_timeout: Duration,
     pub make_applier: MakeApplier,
     pub has_room: HasRoom,
+    pub open_trees: OpenTrees,
+    /// Where what a discard gives up is kept.
+    pub keep_place: PathBuf,
 }
 
 /// How the secondary was asked to stop.
@@ -64,12 +75,16 @@ pub enum Stop {
     Drop,
 }
 
+/// What the thread shares with those who direct it.
 struct Shared {
     interrupt: Interrupt,
     stop: Mutex<Option<Stop>>,
     /// What a stop must wake the thread out of.
     socket: Mutex<Option<TcpStream>>,
     bytes_applied: AtomicU64,
+    position: Position,
+    /// The next session compares the trees.
+    must_compare: AtomicBool,
 }
 
 /// A running secondary.
@@ -91,6 +106,8 @@ impl Follower {
             stop: Mutex::new(None),
             socket: Mutex::new(None),
             bytes_applied: AtomicU64::new(0),
+            position: Position::default(),
+            must_compare: AtomicBool::new(false),
         });
         let mut caller = Caller {
             settings,
@@ -100,6 +117,7 @@ impl Follower {
             shared: shared.clone(),
             acknowledger: Arc::default(),
             primary: Lineage::default(),
+            kept: None,
             wakefulness: Wakefulness::start(),
         };
         let thread = std::thread::Builder::new()
@@ -117,6 +135,21 @@ impl Follower {
         self.shared.bytes_applied.load(Ordering::Relaxed)
     }
 
+    /// A handle on the session for those who look at the trees beside it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch(self.shared.clone())
+    }
+
+    /// Gives the session up, so that the next one compares the trees.
+    pub fn compare_again(&self) {
+        self.shared.must_compare.store(true, Ordering::SeqCst);
+        if let Some(socket) = &*locked(&self.shared.socket) {
+            // One that is gone already has ended its session.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Ends the session and the calling, and returns what a later follower can go on with.
     #[must_use]
     pub fn stop(self, how: Stop) -> Option<Box<Following>> {
@@ -130,6 +163,30 @@ impl Follower {
     }
 }
 
+/// See [`Follower::watch`].
+#[derive(Clone)]
+pub struct Watch(Arc<Shared>);
+
+impl Watch {
+    /// Whether the follower was told to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        locked(&self.0.stop).is_some()
+    }
+
+    /// Waits until the log is applied up to a position. False when another one is followed, or at the deadline.
+    #[must_use]
+    pub fn await_applied(&self, log: u64, last: Lsn, deadline: Instant) -> bool {
+        self.0.position.await_applied(log, last, deadline)
+    }
+
+    /// Ends waiting when the follower is told to stop.
+    #[must_use]
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.0.interrupt
+    }
+}
+
 /// The thread of a follower.
 struct Caller {
     settings: Settings,
@@ -140,6 +197,8 @@ struct Caller {
     acknowledger: Arc<Acknowledger>,
     /// The primary's record, as last heard.
     primary: Lineage,
+    /// The generation whose own changes may be overwritten: what differed is kept.
+    kept: Option<Generation>,
     wakefulness: Wakefulness,
 }
 
@@ -173,8 +232,10 @@ impl Caller {
     fn pause(&self, end: &End) -> bool {
         let pause = match end {
             End::Apply(ApplyError::Full { .. }) => return self.wait_for_room(),
+            // Another attempt compares everything again.
+            End::Keep(KeepError::Full { .. }) => ROOM_WAIT,
             End::Refused(refused) if refused.code != Refusal::NotPrimary => REDIAL_REFUSED,
-            End::Apply(_) | End::Store(_) => REDIAL_REFUSED,
+            End::Apply(_) | End::Store(_) | End::Keep(_) => REDIAL_REFUSED,
             _ => REDIAL,
         };
         self.shared.interrupt.wait(pause)
@@ -205,6 +266,9 @@ impl Caller {
             }
             self.events.degraded(&error.to_string());
         }
+        if let End::Keep(error @ (KeepError::Full { .. } | KeepError::Failed { .. })) = end {
+            self.events.degraded(&error.to_string());
+        }
         match end {
             End::Link(error) => format!("{}: {error}", self.settings.peer),
             other => other.to_string(),
@@ -213,6 +277,9 @@ impl Caller {
 
     /// One call of the primary, from dialling to the end of the session.
     fn call(&mut self) -> End {
+        if let Err(end) = self.keep_aside() {
+            return end;
+        }
         let remember = |socket: TcpStream| *locked(&self.shared.socket) = Some(socket);
         let dialled = dial(
             &self.settings.dial,

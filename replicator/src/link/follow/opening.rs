@@ -1,6 +1,7 @@
 //! How a secondary's session opens: the two hellos, and what the primary's start frame asks for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Caller;
@@ -57,16 +58,19 @@ impl Caller {
             StartMode::Resume => self.resume(&start)?,
             StartMode::Bind => self.bind(&start, &mut session)?,
             StartMode::Resync => self.compare(&start, &mut session)?,
+            StartMode::Survey => return Err(unexpected(&Control::Start(start)).into()),
         }
         Ok(session)
     }
 
-    fn own_hello(&self) -> Hello {
+    pub(super) fn own_hello(&self) -> Hello {
         let lineage = self.keeper.current();
+        let must_compare = self.shared.must_compare.load(Ordering::SeqCst);
         let resumable = self
             .following
             .as_ref()
-            .filter(|following| following.log != 0 && lineage.data_state == DataState::UpToDate);
+            .filter(|following| following.log != 0 && lineage.data_state == DataState::UpToDate)
+            .filter(|_| !must_compare);
         Hello {
             role: Role::Secondary,
             log: resumable.map_or(0, |following| following.log),
@@ -125,6 +129,7 @@ impl Caller {
         let lineage = self
             .keeper
             .update(|lineage| lineage.overwritten().with_role(Role::Secondary))?;
+        self.shared.must_compare.store(false, Ordering::SeqCst);
         crate::fault::point("resync.marked");
         session.channel.send_control(&Control::Lineage(lineage))?;
         let following = fresh(

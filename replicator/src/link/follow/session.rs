@@ -159,7 +159,9 @@ impl Caller {
             session.flushed = Instant::now();
             following.applier.commit(Flush::Aside)?;
         }
-        self.acknowledger.advance(following.applier.progress())?;
+        let progress = following.applier.progress();
+        self.acknowledger.advance(progress)?;
+        self.shared.position.set(session.log, progress.applied);
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Admission {
     pub(super) base: Option<Base>,
     pub(super) current: Option<Arc<Channel>>,
     pub(super) has_ended: bool,
+    /// The connection over which the secondary looks at the trees, beside any session.
+    pub(super) survey: Option<Arc<Channel>>,
     /// The operator asked for a comparison.
     pub(super) must_compare: bool,
 }
@@ -34,11 +36,7 @@ impl Leader {
     ) -> Result<StartMode, LinkError> {
         let mut admission = locked(&self.admission);
         if admission.has_ended {
-            let refused = Refused::new(
-                Refusal::NotPrimary,
-                format!("{} is not primary", self.settings.hello.node),
-            );
-            return Err(refuse(channel, refused));
+            return Err(refuse(channel, self.is_not_primary()));
         }
         if let Some(old) = admission.current.take() {
             self.shipper.detach(&old);
@@ -77,7 +75,12 @@ impl Leader {
         Ok(mode)
     }
 
-    fn own_hello(&self, admission: &Admission) -> Hello {
+    pub(super) fn is_not_primary(&self) -> Refused {
+        let message = format!("{} is not primary", self.settings.hello.node);
+        Refused::new(Refusal::NotPrimary, message)
+    }
+
+    pub(super) fn own_hello(&self, admission: &Admission) -> Hello {
         let is_clean = admission.base.as_ref().is_some_and(|base| base.is_clean);
         Hello {
             log: self.shipper.log(),
@@ -123,6 +126,8 @@ impl Leader {
             StartMode::Resync => self
                 .shipper
                 .attach_resync(channel, self.trees.clone(), start),
+            // It has no log, and is no session: `survey.rs`.
+            StartMode::Survey => Ok(false),
         };
         match attached {
             Ok(true) => Ok(()),
@@ -138,7 +143,7 @@ impl Leader {
 }
 
 /// Tells the peer why, and makes an error of it.
-fn refuse(channel: &Arc<Channel>, refused: Refused) -> LinkError {
+pub(super) fn refuse(channel: &Arc<Channel>, refused: Refused) -> LinkError {
     let Refused { code, message } = refused;
     // A peer that does not hear it is gone, which is what was asked of it.
     let _ = channel.send_control(&Control::Error {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod session;
+mod survey;
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use crate::journal::Trees;
 use crate::lineage::{Generation, Keeper, StoreError};
 use crate::record::{FileId, Lsn};
 use crate::resync::SourceSettings;
-use crate::wire::{Closing, Control, Hello};
+use crate::wire::{Closing, Control, Hello, Intent};
 
 use admission::{Admission, Base};
 
@@ -84,6 +85,7 @@ impl Leader {
                 base,
                 current: None,
                 has_ended: false,
+                survey: None,
                 must_compare: false,
             }),
             closed: Mutex::new(None),
@@ -91,7 +93,10 @@ impl Leader {
     }
 
     /// Carries one session from the secondary's hello to its end. Returns when it has ended.
-    pub fn admit(self: &Arc<Leader>, channel: &Arc<Channel>, inbox: Inbox, hello: &Hello) {
+    pub fn admit(self: &Arc<Leader>, channel: &Arc<Channel>, mut inbox: Inbox, hello: &Hello) {
+        if hello.intent == Intent::Survey {
+            return self.show(channel, &mut inbox, hello);
+        }
         let mode = match self.begin(channel, hello) {
             Ok(mode) => mode,
             Err(error) => {
@@ -182,7 +187,10 @@ impl Leader {
     pub fn abandon(&self) {
         let mut admission = locked(&self.admission);
         admission.has_ended = true;
-        if let Some(channel) = admission.current.take() {
+        for channel in [admission.current.take(), admission.survey.take()]
+            .into_iter()
+            .flatten()
+        {
             channel.close();
         }
     }

@@ -1,0 +1,110 @@
+//! In what an object differs, decided from the primary's description and the local object.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::Stat;
+use rustix::io::Errno;
+
+use crate::apply::{Found, attributes_of, extended_of, is_of_kind};
+use crate::journal::Entry;
+use crate::record::Kind;
+
+/// One thing in which an object is not the primary's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aspect {
+    /// Only the primary has it.
+    Missing,
+    /// Only this node has it.
+    Extra,
+    /// Another type, link target or device.
+    Kind,
+    /// Owner, group or permission bits.
+    Attributes,
+    /// Extended attributes, ACLs among them.
+    Extended,
+    Size,
+    /// Bytes; a hole reads as zeroes.
+    Content,
+    Modified,
+    /// Number of hard links.
+    Links,
+}
+
+/// A difference with everything that is needed to act on it here.
+pub struct Difference<'a> {
+    /// Index of the directory in the configuration.
+    pub tree: usize,
+    /// Relative to the replicated directory; empty for itself.
+    pub path: &'a [u8],
+    /// The local object; `None` when there is none.
+    pub found: Option<&'a Found>,
+    pub aspect: Aspect,
+    /// Of content: the block.
+    pub block: u64,
+    /// Stands for what the primary has: equal when it did not change between two looks.
+    pub fingerprint: [u8; 32],
+}
+
+/// Everything in which `found` differs from what the primary's `entry` says, content aside.
+pub(super) fn aspects(found: &Found, entry: &Entry) -> Result<Vec<Aspect>, Errno> {
+    if !is_of_kind(found.node.as_fd(), &entry.kind)? {
+        return Ok(vec![Aspect::Kind]);
+    }
+    let mut differing = attribute_aspects(found.node.as_fd(), &found.stat, entry)?;
+    let is_file = entry.kind == Kind::File;
+    let size = u64::try_from(found.stat.st_size).unwrap_or(0);
+    if is_file && size != entry.size {
+        differing.push(Aspect::Size);
+    }
+    let modified = attributes_of(&found.stat).modified;
+    if modified != entry.attributes.modified {
+        differing.push(Aspect::Modified);
+    }
+    // A directory's number also counts directories that are left out.
+    if entry.kind != Kind::Directory && found.stat.st_nlink != u64::from(entry.links) {
+        differing.push(Aspect::Links);
+    }
+    Ok(differing)
+}
+
+fn attribute_aspects(
+    node: BorrowedFd<'_>,
+    stat: &Stat,
+    entry: &Entry,
+) -> Result<Vec<Aspect>, Errno> {
+    let mut differing = Vec::new();
+    let ours = attributes_of(stat);
+    let theirs = &entry.attributes;
+    // A symbolic link has no permissions of its own.
+    let has_mode = !matches!(entry.kind, Kind::Symlink(_));
+    let is_same_mode = !has_mode || ours.mode == theirs.mode;
+    if !is_same_mode || (ours.uid, ours.gid) != (theirs.uid, theirs.gid) {
+        differing.push(Aspect::Attributes);
+    }
+    let mut here = extended_of(node)?;
+    let mut there = entry.extended.clone();
+    here.sort();
+    there.sort();
+    if here != there {
+        differing.push(Aspect::Extended);
+    }
+    Ok(differing)
+}
+
+/// See [`Difference::fingerprint`].
+pub(super) fn fingerprint(entry: &Entry, aspect: Aspect) -> [u8; 32] {
+    let attributes = &entry.attributes;
+    let shown = match aspect {
+        Aspect::Missing | Aspect::Extra => format!("{:?}", entry.file),
+        Aspect::Kind => format!("{:?} {:?}", entry.file, entry.kind),
+        Aspect::Attributes => {
+            format!("{} {} {}", attributes.mode, attributes.uid, attributes.gid)
+        }
+        Aspect::Extended => format!("{:?}", entry.extended),
+        Aspect::Size | Aspect::Content => entry.size.to_string(),
+        Aspect::Modified => format!("{:?}", attributes.modified),
+        Aspect::Links => entry.links.to_string(),
+    };
+    *blake3::hash(shown.as_bytes()).as_bytes()
+}
