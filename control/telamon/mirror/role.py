@@ -47,8 +47,8 @@ __all__ = ["initial", "report", "step"]
 
 CURRENCY_LOSSES = 10
 """A standby that hears nobody and did not take over within so many loss times is not current."""
-PAUSE_MARGIN_MS = 500
-"""A pause that comes so near to the loss time may have been one for the peer."""
+PAUSE_SHARE = 0.75
+"""A pause of so much of the loss time may have been all of it for the peer."""
 ROUNDS = 8
 
 
@@ -84,7 +84,7 @@ def _pass_time(turn: Turn, now_ms: int) -> None:
     if state.boot_id and gap_ms * 2 > settings.lost_after_ms:
         # Nothing ran for a while (a pause, a suspend): what was judged before it is judged anew.
         turn.set(doubts_until_ms=now_ms + settings.lost_after_ms)
-    if state.boot_id and gap_ms + PAUSE_MARGIN_MS > settings.lost_after_ms:
+    if state.boot_id and gap_ms > PAUSE_SHARE * settings.lost_after_ms:
         turn.set(suspects_until_ms=now_ms + settings.lost_after_ms)
     running, aside = state.running, state.aside
     if running is not None and now_ms >= running.deadline_ms:

@@ -161,6 +161,13 @@ def test_a_short_pause_costs_nothing() -> None:
     assert node.state.is_current and node.has_asked(Promote)
 
 
+def test_short_times_are_no_pauses() -> None:
+    hasty = replace(SETTINGS, lost_after_ms=600, peer_timeout_ms=600)
+    node = Node(hasty).begin(LIVE_SECOND).told(as_primary(link=LinkState.LIVE)).wait(1_000)
+    node.status(link=LinkState.CONNECTING).wait(600).take(PeerLost())
+    assert node.state.is_current and node.has_asked(Promote)
+
+
 def test_an_agent_that_finds_a_waiting_primary_does_not_take_it_for_current() -> None:
     node = Node().begin(facts(role=ReplicatorRole.PRIMARY))
     assert node.state.goal is Goal.PRIMARY and not node.state.is_current
