@@ -2,7 +2,9 @@
 decide by, and finds it again after a restart of its own.
 
 Invariants: it decides by what it was told last, and only under the lease; without the agent the
-lease ends, so nobody new is taken while connections go on in the kernel. It fails closed: when this
+lease ends, so nobody new is taken while connections go on in the kernel. A packet is judged by the
+table in force when it came: what waits is decided before a new table is, or a SYN that another node
+has answered long ago would be answered again, and its connection reset. It fails closed: when this
 process dies the kernel drops what would be queued for it (no `--queue-bypass`), because a node that
 lets everything through would answer for other nodes' clients.
 
@@ -25,7 +27,7 @@ from telamon.farm.footprint import claim_of
 from telamon.farm.layout import Counter
 from telamon.farm.ownership import Ownership
 from telamon_nfqueue import control
-from telamon_nfqueue.queue import ACCEPT, DROP, Queue
+from telamon_nfqueue.queue import ACCEPT, DROP, QUEUE_LENGTH, Queue
 from telamon_nfqueue.verdict import Judge, passes
 
 log = logging.getLogger("telamon_nfqueue")
@@ -58,8 +60,16 @@ class Daemon:
                     assert isinstance(key.fileobj, socket.socket), "the others are connections"
                     self._obey(key.fileobj)
 
-    def _decide(self) -> None:
+    def _decide_all(self) -> None:
+        """Whatever waits; new packets may come all the while, so no more than a queue holds."""
+        for _ in range(QUEUE_LENGTH):
+            if not self._decide():
+                return
+
+    def _decide(self) -> bool:
+        """The next that wait; False if there are none."""
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        has_decided = False
         for identifier, data in self._queue.packets():
             if self._configuration is None:
                 # Only packets for virtual addresses come here, and whose they are is not known yet.
@@ -68,6 +78,8 @@ class Daemon:
                 counter = self._judge.verdict(data, now_ns)
             self._counted[counter] += 1
             self._queue.decide(identifier, ACCEPT if passes(counter) else DROP)
+            has_decided = True
+        return has_decided
 
     def _accept(self) -> None:
         link, _ = self._listener.accept()
@@ -98,6 +110,7 @@ class Daemon:
                 return control.VERSION
             case "configure":
                 claim = claim_of(message["claim"])
+                self._decide_all()
                 self._ownership.member = int(message["member"])
                 self._ownership.rules = dict(claim.addresses)
                 self._judge.set_services(claim.services)
@@ -106,6 +119,7 @@ class Daemon:
                 return self._configuration
             case "switch":
                 image = control.image_in(message["image"])
+                self._decide_all()
                 self._ownership.images = {**self._ownership.images, int(message["table"]): image}
             case "table":
                 shown = self._ownership.images.get(int(message["table"]))

@@ -13,6 +13,7 @@ from typing import Self
 from telamon.errors import NetworkError
 
 ACCEPT, DROP = 1, 0
+QUEUE_LENGTH = 4096  # packets
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM_QUEUE = 3
@@ -37,7 +38,7 @@ _BUFFER_BYTES = 4 << 20
 class Queue:
     """A bound queue. Use it in `with`."""
 
-    def __init__(self, number: int, copied_bytes: int = 128, length: int = 4096) -> None:
+    def __init__(self, number: int, copied_bytes: int = 128, length: int = QUEUE_LENGTH) -> None:
         self._number = number
         attempt = f"take packets from queue {number}"
         try:

@@ -48,4 +48,4 @@ class Footprint:
                 f"left: {[one.id for one in self.processes if one.is_alive]} {self.disks()}"
             )
             time.sleep(0.02)
-        assert f"/{self.name}" not in Path("/proc/self/mountinfo").read_text()
+        assert f"/{self.name}".encode() not in Path("/proc/self/mountinfo").read_bytes()

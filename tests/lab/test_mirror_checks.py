@@ -54,7 +54,13 @@ def shop(lab_name: str) -> Iterator[MirrorInLab]:
                     "interval": "300ms",
                     "timeout": "300ms",
                     "grace": "3s",
-                }
+                },
+                {
+                    "name": "clients",
+                    "ping": {"addresses": ["10.0.0.3"]},
+                    "interval": "300ms",
+                    "timeout": "300ms",
+                },
             ],
             "failures": {"limit": 2, "window": "1h"},
             "health": HEALTH,
@@ -147,3 +153,23 @@ def test_an_application_broken_on_one_node_ends_on_the_other(
     shop.await_states(WAIT_S, ready=False, n1="STOP")
     shop.await_states(WAIT_S, n2="ALONE")
     until(lambda: probe.statuses() == {"n1": 503, "n2": 200}, probe.ask)
+
+
+def test_a_node_without_its_clients_hands_over_and_does_not_take_over(shop: MirrorInLab) -> None:
+    shop.lab.cut("n1", "lan")
+    shop.await_states(WAIT_S, ready=False, n1="WAIT")
+    shop.await_states(WAIT_S, n2="ALONE")
+    assert "check clients: no answer within 0.3 s" in shop.status()["n1"].reason
+    shop.lab.heal("n1", "lan")
+    shop.await_states(WAIT_S, n1="SECOND", n2="PRIM")
+    # The secondary goes on receiving, and says that it would not take over.
+    shop.lab.cut("n1", "lan")
+    until(lambda: shop.status()["n1"].ready is False, shop.status)
+    now = shop.status()["n1"]
+    assert (now.state, now.link) == ("SECOND", "live")
+    assert "check clients" in now.reason
+    refused = shop.lab.host("n2").run(["telamon", "module", "swap", MODULE], is_checked=False)
+    assert refused.returncode != 0
+    assert "check clients" in refused.stderr
+    shop.lab.heal("n1", "lan")
+    shop.await_states(WAIT_S, n1="SECOND", n2="PRIM")

@@ -154,9 +154,10 @@ def suitable(directories: Sequence[Path]) -> tuple[BackEnd, ...]:
 def file_system(directory: Path) -> str:
     """The type of the file system that holds `directory`, as in /proc/self/mountinfo."""
     device = directory.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == wanted:
-            return rest.split()[0]
+    wanted = f"{os.major(device)}:{os.minor(device)}".encode()
+    # As bytes, and by the one separator: somebody's mount may have any name.
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        fields, _, rest = line.partition(b" - ")
+        if fields.split(b" ")[2:3] == [wanted]:
+            return os.fsdecode(rest.split(b" ")[0])
     return "unknown"

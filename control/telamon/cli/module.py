@@ -114,7 +114,7 @@ def second(
     timeout: Timeout = TIMEOUT_S,
     as_json: Json = False,
 ) -> None:
-    """Make this node follow the primary, giving up changes that only it has."""
+    """Make this node follow the primary; changes that only it has are kept aside and given up."""
     order(context, name, ActionKind.SECOND, nodes, wait=wait, timeout=timeout, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ Two tables for each interface, one at its ingress, one in the host's prerouting:
                 other TCP: of an own settled bucket it passes; everything else is let through as
                 `broadcast`, which means: only if a connection here knows it.
     prerouting  behind connection tracking: what belongs to a connection here passes; `broadcast`
-                without one drops; a stranger's TCP to a settled owner is answered RST.
+                without one drops; a stranger's TCP to a settled owner is the stack's, as a RST.
 
 Every node sees every frame because the frames carry a MAC that is no one's (flood mode); ingress
 makes them the host's. Connection tracking keeps connections whose bucket has moved on. The lease is
@@ -14,7 +14,7 @@ a set element with a timeout, so it ends without the agent. ARP and neighbour so
 virtual address never reach the stack: `telamon.farm.responder` answers them.
 
 Limits against XDP: no dispatch mode; a datagram in fragments reaches a new flow only under affinity
-by client; strangers to a settled owner are refused by the rules, not by the stack.
+by client.
 """
 
 import re
@@ -301,5 +301,6 @@ def _tracked(add: str) -> list[str]:
         " meta pkttype set host accept",
         f"{add} meta pkttype broadcast {_count(Counter.DROP_NO_SOCKET)} drop",
         f"{add} {_NEW_TCP} accept",
-        f"{add} meta l4proto tcp {_count(Counter.PASS_SETTLED)} reject with tcp reset",
+        # The stack has the last word: it may have the connection although tracking lost it.
+        f"{add} meta l4proto tcp {_count(Counter.PASS_SETTLED)} accept",
     ]

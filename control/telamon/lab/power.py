@@ -133,14 +133,13 @@ def _loops_with(ending: str) -> list[str]:
 def _fuse_connections(init: Process) -> list[int]:
     """The numbers below /sys/fs/fuse/connections of a host's FUSE mounts."""
     try:
-        lines = Path(f"/proc/{init.id}/mountinfo").read_text().splitlines()
+        lines = Path(f"/proc/{init.id}/mountinfo").read_bytes().split(b"\n")
     except OSError:
         return []
     found = []
     for line in lines:
-        fields = line.split()
-        kind = fields[fields.index("-") + 1]
-        if kind.startswith("fuse") and kind != "fusectl":
-            major, _, minor = fields[2].partition(":")
+        fields, _, rest = line.partition(b" - ")
+        if rest.startswith(b"fuse") and not rest.startswith(b"fusectl"):
+            major, _, minor = fields.split(b" ")[2].partition(b":")
             found.append(os.makedev(int(major), int(minor)))
     return found

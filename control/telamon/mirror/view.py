@@ -83,6 +83,9 @@ def _standby(state: RoleState, judgement: str) -> View:
             return View(ModuleState.SECOND, Readiness.TRANSIENT, f"is brought up to date by {peer}")
         is_whole = state.lineage is not None and state.lineage.data_state is DataState.UP_TO_DATE
         if state.link is LinkState.LIVE and is_whole:
+            if state.blocked:
+                # It goes on receiving, so that nothing is lost, but it would not take over.
+                return View(ModuleState.SECOND, Readiness.NOT_READY, judgement)
             return View(ModuleState.SECOND, Readiness.READY, "")
         if state.is_current:
             lost = f"replication from {peer} is interrupted"

@@ -133,8 +133,8 @@ def _limits(replicate: Replication) -> Iterator[Finding]:
         )
     for key in ("queue", "async_lag"):
         size: Size = getattr(replicate, key)
-        if not Size(1 << 20) <= size <= Size(16 << 30):
-            yield Finding((("replicate", key),), f"1MiB <= {key} <= 16GiB is broken: {size}")
+        if not Size(4 << 20) <= size <= Size(16 << 30):  # the replicator's own limit
+            yield Finding((("replicate", key),), f"4MiB <= {key} <= 16GiB is broken: {size}")
     bandwidth = replicate.resync_bandwidth
     if bandwidth is not None and bandwidth < Rate(64 << 10):
         yield Finding(

@@ -61,7 +61,7 @@ class Host:
             f"--target={self.holder.pid}",
             "--net",
             "--mount",
-            "--root",  # that of the process, which in a chroot is not the one of its mount namespace
+            "--root",  # the process's own: in a chroot not that of its mount namespace
             "--wdns=/",
             *map(str, command),
         ]

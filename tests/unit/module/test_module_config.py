@@ -127,12 +127,12 @@ def test_mapped(mapped: str, expected: tuple[str, ...]) -> None:
         (
             "replicate:\n",
             "replicate:\n  queue: 1KiB\n",
-            ":6: replicate.queue: 1MiB <= queue <= 16GiB is broken: 1KiB",
+            ":6: replicate.queue: 4MiB <= queue <= 16GiB is broken: 1KiB",
         ),
         (
             "replicate:\n",
             "replicate:\n  async_lag: 32GiB\n",
-            ":6: replicate.async_lag: 1MiB <= async_lag <= 16GiB is broken: 32GiB",
+            ":6: replicate.async_lag: 4MiB <= async_lag <= 16GiB is broken: 32GiB",
         ),
         (
             "replicate:\n",

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, TCP
 
 from telamon.farm import footprint
 from telamon.farm.footprint import Claim
@@ -17,6 +18,7 @@ from telamon.farm.hash import BUCKETS, Affinity
 from telamon.farm.layout import AddressRule, Mode, Other, Service, TableImage
 from telamon_nfqueue import control
 from telamon_nfqueue.daemon import Daemon
+from telamon_nfqueue.queue import ACCEPT, DROP
 
 VIRTUAL_IP = ip_address("10.0.0.100")
 CLAIM = Claim(
@@ -28,14 +30,23 @@ IMAGE = TableImage(bytes([3, 0]) * BUCKETS, 7, 8)
 ANSWER_S = 20.0
 
 
-class NoQueue:
-    """In place of the kernel's queue: a socket on which nothing comes."""
+class WaitingQueue:
+    """In place of the kernel's queue: packets wait in it, but nobody is told of them."""
 
     def __init__(self) -> None:
         self._ends = socket.socketpair()
+        self.waiting: list[tuple[int, bytes]] = []
+        self.verdicts: dict[int, int] = {}
 
     def fileno(self) -> int:
         return self._ends[0].fileno()
+
+    def packets(self) -> list[tuple[int, bytes]]:
+        taken, self.waiting = self.waiting[:1], self.waiting[1:]
+        return taken
+
+    def decide(self, identifier: int, verdict: int) -> None:
+        self.verdicts[identifier] = verdict
 
 
 @contextmanager
@@ -47,12 +58,17 @@ def connected(path: str) -> Iterator[socket.socket]:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> str:
+def queue() -> WaitingQueue:
+    return WaitingQueue()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, queue: WaitingQueue) -> str:
     path = str(tmp_path_factory.mktemp("nfqueue") / "control.sock")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
-    running = Daemon(NoQueue(), listener)  # type: ignore[arg-type] - nothing is decided here
+    running = Daemon(queue, listener)  # type: ignore[arg-type] - a queue as far as it matters
     threading.Thread(target=running.run, daemon=True).start()
     return path
 
@@ -78,6 +94,24 @@ def test_what_was_told_is_found_again(daemon: str) -> None:
         assert ask(link, "table", table=1) == {"answer": None}
         assert ask(link, "lease") == {"answer": 1 << 60}
         assert ask(link, "counters") == {"answer": {}}
+
+
+def test_what_waits_is_judged_by_the_table_in_force_when_it_came(
+    daemon: str, queue: WaitingQueue
+) -> None:
+    syns = [
+        (number, bytes(IP(src=f"192.0.2.{number}", dst=str(VIRTUAL_IP)) / TCP(dport=80, flags="S")))
+        for number in range(1, 6)
+    ]
+    owned, nobodys = IMAGE, TableImage(bytes(2 * BUCKETS), 9, 8)
+    with connected(daemon) as link:
+        ask(link, "configure", member=3, claim=footprint.stored(CLAIM))
+        ask(link, "renew", until_ns=1 << 62)
+        for before, after, verdict in ((nobodys, owned, DROP), (owned, nobodys, ACCEPT)):
+            ask(link, "switch", table=0, image=control.image_out(before))
+            queue.waiting, queue.verdicts = list(syns), {}
+            ask(link, "switch", table=0, image=control.image_out(after))
+            assert queue.verdicts == {number: verdict for number, _ in syns}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""A capture ring that is far too small: events are lost all the time, and not one byte is.
+
+The loss is counted where an operator sees it; what a commit promised is on the peer.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from mirrors import (
+    DIRECTORY,
+    MODULE,
+    START_TIMEOUT_S,
+    STEP_TIMEOUT_S,
+    assert_equal_trees,
+    installed,
+)
+from promises import promising
+
+from telamon.lab.host import RunningHost
+from telamon.lab.lab import Lab
+from telamon.lab.mirror import ALONE, PRIM, SECOND
+from telamon.lab.spec import DEFAULT
+
+RING_BYTES = 4096
+ROUNDS = 20
+
+# The agent adopts pins that it finds, with the ring that they have.
+LOAD = f"""
+import sys
+from pathlib import Path
+from telamon.bpf.capture import CaptureSet
+print(CaptureSet("{MODULE}", ring_bytes={RING_BYTES}).ensure([Path("{DIRECTORY}")]).back_end)
+"""
+
+# A burst of scattered writes to several files, then a commit of each; a burst has one number in it.
+BURSTS = """
+import itertools, os, random, sys
+files = [os.open(f"{sys.argv[1]}/file{n}", os.O_RDWR | os.O_CREAT) for n in range(4)]
+for number in itertools.count(1):
+    chance = random.Random(number)
+    for _ in range(3000):
+        os.pwrite(chance.choice(files), number.to_bytes(8, "big"), 8 * chance.randrange(1 << 17))
+    for file in files:
+        os.pwrite(file, number.to_bytes(8, "big"), 0)
+        os.fdatasync(file)
+    print(number, flush=True)
+"""
+
+
+def load_small_ring(host: RunningHost) -> None:
+    loaded = host.run([sys.executable, "-c", LOAD]).stdout.strip()
+    assert loaded == "tp_btf", loaded
+
+
+def expected(last: int) -> list[bytearray]:
+    """The files after the burst of that number."""
+    files = [bytearray(8 << 17) for _ in range(4)]
+    for number in range(1, last + 1):
+        chance = random.Random(number)
+        for _ in range(3000):
+            file, at = chance.choice(files), 8 * chance.randrange(1 << 17)
+            file[at : at + 8] = number.to_bytes(8, "big")
+        for file in files:
+            file[:8] = number.to_bytes(8, "big")
+    return files
+
+
+def test_lost_events_lose_nothing(lab_name: str, tmp_path: Path) -> None:
+    with Lab.up(lab_name, DEFAULT) as lab:
+        mirror = installed(lab)
+        load_small_ring(lab.host("n1"))
+        mirror.begin("n1", START_TIMEOUT_S)
+        with promising(lab.host("n1"), BURSTS, tmp_path / "log", DIRECTORY) as promises:
+            promises.await_progress(ROUNDS)
+            drops = mirror.status()["n1"].counters["capture_drops"]
+            assert drops > 0
+            promises.await_progress(1)
+            lab.off("n1")
+        mirror.await_states(STEP_TIMEOUT_S, n2=ALONE)
+        last = promises.last()
+        for number, file in enumerate(expected(last)):
+            found = (lab.host("n2").path(DIRECTORY) / f"file{number}").read_bytes()
+            for at in range(0, len(file), 8):
+                promised = int.from_bytes(file[at : at + 8], "big")
+                stored = int.from_bytes(found[at : at + 8], "big")
+                assert stored in (promised, last + 1), (number, at)
+        lab.on("n1")
+        mirror.await_states(STEP_TIMEOUT_S, n1=SECOND, n2=PRIM)
+        assert_equal_trees(mirror)
