@@ -5,7 +5,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -168,12 +167,6 @@ impl Channel {
     }
 }
 
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 /// One round of a handshake: what is to be written, then what can be read.
 fn step(tls: &mut Connection, socket: &mut TcpStream) -> Result<(), LinkError> {
     while tls.wants_write() {
@@ -193,7 +186,7 @@ fn step(tls: &mut Connection, socket: &mut TcpStream) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// The receiving half: frames, one after the other, to one reader at a time.
+/// The receiving half: frames, one after the other. Belongs to one thread.
 pub struct Inbox {
     raw: Box<[u8]>,
     plain: Vec<u8>,

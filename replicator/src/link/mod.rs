@@ -2,11 +2,10 @@
 //!
 //! ```text
 //! primary:   append -> queue -> flush (encrypt, write) ......> inbox -> apply      :secondary
-//!            wait  <- positions <- whoever reads      <...... ACK after apply / sync
+//!            wait  <- positions <- receiving thread   <...... ACK after apply / sync
 //! ```
-//! Plain threads and blocking sockets. The thread that commits encrypts and writes by itself, and while commits follow one another
-//! it also reads its acknowledgement by itself (reception.rs). Neither side trusts the other's bytes: what is not a well-formed
-//! frame in its place ends the session.
+//! Plain threads and blocking sockets. The thread that commits encrypts and writes by itself; a session's receiving thread
+//! wakes it. Neither side trusts the other's bytes: what is not a well-formed frame in its place ends the session.
 
 pub mod acknowledger;
 pub mod channel;
@@ -18,11 +17,9 @@ pub mod lead;
 pub mod listen;
 pub mod pulse;
 pub mod queue;
-pub mod reception;
 pub mod shipper;
 mod split;
 pub mod tls;
-mod waiting;
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

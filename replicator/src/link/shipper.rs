@@ -9,14 +9,11 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::channel::Channel;
 use super::locked;
 use super::queue::Queue;
-use super::reception::Reception;
 use super::split;
-use super::waiting::WaitingRoom;
 use crate::journal::{Entry, Journal, NotCommitted, Trees};
 use crate::record::{Lsn, Record};
 use crate::wire::{self, Logged};
@@ -51,8 +48,6 @@ struct State {
     applied: Lsn,
     durable: Lsn,
     channel: Option<Arc<Channel>>,
-    /// Where its acknowledgements are read.
-    reception: Option<Arc<Reception>>,
     waiters: usize,
     sent_bytes: u64,
 }
@@ -79,7 +74,6 @@ pub struct Shipper {
     state: Mutex<State>,
     /// Positions moved, space came, or the mode changed.
     changed: Condvar,
-    waiting: WaitingRoom,
     /// Bytes on their way to the socket.
     outgoing: Mutex<Vec<u8>>,
     /// Commits at or below return at once; `u64::MAX` while alone.
@@ -103,12 +97,10 @@ impl Shipper {
                 applied: Lsn(0),
                 durable: Lsn(0),
                 channel: None,
-                reception: None,
                 waiters: 0,
                 sent_bytes: 0,
             }),
             changed: Condvar::new(),
-            waiting: WaitingRoom::default(),
             outgoing: Mutex::new(Vec::with_capacity(BATCH_BYTES)),
             committed: AtomicU64::new(0),
             ships: AtomicBool::new(true),
@@ -287,7 +279,12 @@ impl Shipper {
             if state.queue.held_bytes() <= bytes {
                 return true;
             }
-            state = self.wait_for_change(state, None);
+            state.waiters += 1;
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
         }
     }
 
@@ -304,7 +301,13 @@ impl Shipper {
             if state.mode != Mode::Live || left.is_zero() {
                 return false;
             }
-            state = self.wait_for_change(state, Some(left));
+            state.waiters += 1;
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+            state.waiters -= 1;
         }
     }
 
@@ -331,8 +334,6 @@ impl Shipper {
         self.publish(&state);
         let has_waiters = state.waiters > 0;
         drop(state);
-        self.waiting
-            .wake_through(self.committed.load(Ordering::SeqCst));
         if has_waiters {
             self.changed.notify_all();
         }
@@ -353,50 +354,10 @@ impl Shipper {
     /// Switches to `mode`; everything that follows from it is set here.
     fn enter(&self, state: &mut State, mode: Mode, channel: Option<Arc<Channel>>) {
         state.mode = mode;
-        if !channel.as_ref().is_some_and(|next| is_of(state, next)) {
-            state.reception = None;
-        }
         state.channel = channel;
         self.ships.store(state.keeps(), Ordering::SeqCst);
         self.publish(state);
         self.changed.notify_all();
-        self.waiting.wake_through(u64::MAX);
-    }
-
-    /// Acknowledgements of the session come from here.
-    pub fn listen_to(&self, channel: &Arc<Channel>, reception: &Arc<Reception>) {
-        let mut state = locked(&self.state);
-        if is_of(&state, channel) {
-            state.reception = Some(reception.clone());
-        }
-    }
-
-    /// Waits until positions or the mode have changed, or `limit`.
-    fn wait_for_change<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        limit: Option<Duration>,
-    ) -> MutexGuard<'a, State> {
-        if let Some(reception) = &state.reception {
-            reception.recall();
-        }
-        state.waiters += 1;
-        let mut state = match limit {
-            None => self.changed.wait(state),
-            Some(limit) => self
-                .changed
-                .wait_timeout(state, limit)
-                .map(|(state, _)| state)
-                .map_err(|error| PoisonError::new(error.into_inner().0)),
-        }
-        .unwrap_or_else(PoisonError::into_inner);
-        state.waiters -= 1;
-        state
-    }
-
-    /// A commit that waits may read now.
-    pub fn pass_on(&self) {
-        self.waiting.wake_one();
     }
 
     fn publish(&self, state: &State) {
@@ -452,7 +413,12 @@ impl Shipper {
                 state = locked(&self.state);
                 continue;
             }
-            state = self.wait_for_change(state, None);
+            state.waiters += 1;
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
         }
     }
 
@@ -550,23 +516,20 @@ impl Journal for Shipper {
         if lsn.0 <= self.committed.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let is_committed = || lsn.0 <= self.committed.load(Ordering::SeqCst);
-        let waiting = self.waiting.enter(lsn);
-        while !is_committed() {
-            let reception = {
-                let state = locked(&self.state);
-                match state.mode {
-                    Mode::Closed => return Err(NotCommitted),
-                    Mode::Live => state.reception.clone(),
-                    _ => None,
-                }
-            };
-            if reception.is_some_and(|reception| reception.read_until(is_committed)) {
-                self.waiting.wake_other(&waiting);
-            } else {
-                waiting.sleep();
+        let mut state = locked(&self.state);
+        loop {
+            if lsn.0 <= self.committed.load(Ordering::SeqCst) {
+                return Ok(());
             }
+            if state.mode == Mode::Closed {
+                return Err(NotCommitted);
+            }
+            state.waiters += 1;
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
         }
-        Ok(())
     }
 }

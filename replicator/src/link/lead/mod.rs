@@ -105,7 +105,7 @@ impl Leader {
                 return;
             }
         };
-        let end = self.converse(channel, inbox, mode);
+        let end = self.converse(channel, &mut inbox, mode);
         self.lose(channel, &end);
     }
 

@@ -10,7 +10,6 @@ use crate::journal::Journal;
 use crate::lineage::{DataState, Lineage, StoreError};
 use crate::link::channel::{Channel, Inbox};
 use crate::link::pulse::Pulse;
-use crate::link::reception::Reception;
 use crate::link::shipper::Mode;
 use crate::link::{LinkError, LinkState, locked};
 use crate::record::Lsn;
@@ -25,7 +24,7 @@ impl Leader {
     pub(super) fn converse(
         self: &Arc<Leader>,
         channel: &Arc<Channel>,
-        inbox: Inbox,
+        inbox: &mut Inbox,
         mode: StartMode,
     ) -> LinkError {
         let _pulse = match self.pulse(channel) {
@@ -58,54 +57,52 @@ impl Leader {
         } else {
             self.shipper.flush();
         }
-        let hear = {
-            let (leader, channel) = (self.clone(), channel.clone());
-            Box::new(move |frame: Frame<'_>| leader.hear(&channel, frame, source.as_ref()))
-        };
-        let reception = match Reception::new(channel, inbox, hear) {
-            Ok(reception) => Arc::new(reception),
-            Err(error) => return error.into(),
-        };
-        self.shipper.listen_to(channel, &reception);
-        reception.attend(|| self.shipper.pass_on())
+        loop {
+            if let Err(error) = self.hear(channel, inbox, source.as_ref()) {
+                return error;
+            }
+            if let Err(error) = inbox.fill(channel) {
+                return error;
+            }
+        }
     }
 
-    /// Acts on one frame. Called by whoever reads: this session's thread, or a commit that waits. Must not block.
+    /// Acts on every frame that is there.
     fn hear(
         &self,
         channel: &Arc<Channel>,
-        frame: Frame<'_>,
+        inbox: &mut Inbox,
         source: Option<&SyncSender<Request>>,
     ) -> Result<(), LinkError> {
-        let control = match frame {
-            Frame::Control(control) => control,
-            Frame::Logged(lsn, _) => {
-                return Err(LinkError::Unexpected(format!("entry {} of the log", lsn.0)));
-            }
-        };
-        match control {
-            Control::Ack { applied, durable } => {
-                let taken = self.shipper.acknowledge(channel, applied, durable);
-                taken.map_err(|fault| LinkError::Unexpected(fault.to_owned()))
-            }
-            Control::Keepalive => Ok(()),
-            Control::Lineage(lineage) => {
-                self.peer_recorded(&lineage);
-                Ok(())
-            }
-            Control::Error { code, message } => Err(self.failed(code, message)),
-            Control::Close(Closing::Ended(applied)) => {
-                if let Some(waiter) = locked(&self.closed).take() {
-                    // The demotion may have given up waiting.
-                    let _ = waiter.try_send(applied);
+        while let Some(frame) = inbox.take()? {
+            let control = match frame {
+                Frame::Control(control) => control,
+                Frame::Logged(lsn, _) => {
+                    return Err(LinkError::Unexpected(format!("entry {} of the log", lsn.0)));
                 }
-                Err(LinkError::Refused(format!(
-                    "{} left in good order",
-                    self.settings.peer
-                )))
+            };
+            match control {
+                Control::Ack { applied, durable } => {
+                    let taken = self.shipper.acknowledge(channel, applied, durable);
+                    taken.map_err(|fault| LinkError::Unexpected(fault.to_owned()))?;
+                }
+                Control::Keepalive => {}
+                Control::Lineage(lineage) => self.peer_recorded(&lineage),
+                Control::Error { code, message } => return Err(self.failed(code, message)),
+                Control::Close(Closing::Ended(applied)) => {
+                    if let Some(waiter) = locked(&self.closed).take() {
+                        // The demotion may have given up waiting.
+                        let _ = waiter.try_send(applied);
+                    }
+                    return Err(LinkError::Refused(format!(
+                        "{} left in good order",
+                        self.settings.peer
+                    )));
+                }
+                request => ask(source, request)?,
             }
-            request => ask(source, request),
         }
+        Ok(())
     }
 
     fn peer_recorded(&self, lineage: &Lineage) {
