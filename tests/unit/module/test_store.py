@@ -81,7 +81,7 @@ def test_every_fault_is_told_and_the_old_module_stays(store: ModuleStore, tmp_pa
     with pytest.raises(InvalidError) as raised:
         store.install(pack_module(source))
     faults = "\n".join(raised.value.faults)
-    assert "'scripts/start' does not exist" in faults
+    assert "script 'scripts/start' is missing in the module's directory" in faults
     assert "'scripts/stop' is not executable" in faults
     assert "10.0.0.1 is a node's own address" in faults
     assert faults.startswith("module.yaml:")
