@@ -53,6 +53,7 @@ def _death(farm: FarmInLab, clients: Connections, sources: list[str]) -> tuple[f
     failed_s = time.monotonic()
     farm.lab.off(VICTIM)
     farm.await_serving(*(node for node in NODES if node != VICTIM))
+    time.sleep(len(sources) * INTERVAL_S)  # and comes again
     knocks = clients.knocked()
     farm.lab.on(VICTIM)
     farm.await_serving(*NODES)

@@ -43,6 +43,7 @@ def lose(farm: FarmInLab, clients: Connections, sources: list[str], version: int
         failed_s = time.monotonic()
         farm.lab.off("n2")
         farm.await_serving("n1", "n3")
+        time.sleep(len(sources) * INTERVAL_S)  # and comes again
     its_own = {knock.source for knock in knocks if knock.node == "n2"}
     assert its_own and len(its_own) < len(sources)
     wrong = [
