@@ -16,7 +16,7 @@ from itertools import count
 import numpy as np
 
 from bench.figure import Figure, Goal, GoalKind
-from telamon.agent.farm_view import Outlets, ViewChange
+from telamon.agent.farm.view import Outlets, ViewChange
 from telamon.farm.hash import BUCKETS
 from telamon.farm.message import Offer, Proposal, Status
 from telamon.farm.table import MEMBER_MAX, Member, Table

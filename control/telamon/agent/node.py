@@ -18,8 +18,8 @@ from telamon.agent import models
 from telamon.agent.events import EventLog
 from telamon.agent.heartbeats import Heartbeats
 from telamon.agent.lateness import Lateness
-from telamon.agent.mirror import MirrorModule
-from telamon.agent.mirror_building import build_parts, settings_of
+from telamon.agent.mirror.building import build_parts, settings_of
+from telamon.agent.mirror.module import MirrorModule
 from telamon.agent.models import Severity
 from telamon.bpf.capture import CaptureSet
 from telamon.cluster.config import Cluster
@@ -38,8 +38,8 @@ from telamon.paths import Paths
 from telamon.replication import mounts
 
 if TYPE_CHECKING:
-    from telamon.agent.farm import FarmModule
-    from telamon.agent.farm_node import FarmNode
+    from telamon.agent.farm.module import FarmModule
+    from telamon.agent.farm.node import FarmNode
 
 
 REFUSALS_TOLD_LIMIT = 100
@@ -304,7 +304,7 @@ class Node:
 
     async def _begin_farm(self, name: str, configured: ConfiguredFarm) -> None:
         if self._farms is None:
-            farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm_node")
+            farm_node = await asyncio.to_thread(importlib.import_module, "telamon.agent.farm.node")
             self._farms = farm_node.FarmNode(
                 self.name,
                 self.cluster,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from telamon.agent.farm_building import Plan, plan_of
+from telamon.agent.farm.building import Plan, plan_of
 from telamon.agent.models import ActionKind, FarmOwner, ModuleNodeStatus
 from telamon.cluster.credentials import read_secret
 from telamon.cluster.loading import load_cluster

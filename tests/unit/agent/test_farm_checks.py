@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from telamon.agent.events import EventLog
-from telamon.agent.farm_application import FarmApplication
-from telamon.agent.farm_checks import NAME, FarmChecks
+from telamon.agent.farm.application import FarmApplication
+from telamon.agent.farm.checks import NAME, FarmChecks
 from telamon.agent.memory import Memory
 from telamon.detect.check import Settings
 from telamon.detect.outcome import GOOD, Outcome, bad

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from telamon.agent.farm_view import LARGE_FARM_NODES, Outlets, ViewChange
+from telamon.agent.farm.view import LARGE_FARM_NODES, Outlets, ViewChange
 from telamon.errors import NetworkError, TelamonError
 from telamon.farm.hash import BUCKETS
 from telamon.farm.layout import TableImage

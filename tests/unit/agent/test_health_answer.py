@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telamon.agent.health_answer import HEAD_LIMIT_BYTES, Judgement, Request, answer, read
+from telamon.agent.health.answer import HEAD_LIMIT_BYTES, Judgement, Request, answer, read
 
 READY = Judgement(True, "PRIM")
 NOT_READY = Judgement(False, "SECOND: n1 is primary")

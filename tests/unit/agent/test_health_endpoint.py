@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from telamon.agent import health_endpoint
 from telamon.agent.events import EventLog
-from telamon.agent.health_answer import Judgement
-from telamon.agent.health_endpoint import CONNECTIONS_LIMIT, Endpoint, HealthServer
+from telamon.agent.health import endpoint as health_endpoint
+from telamon.agent.health.answer import Judgement
+from telamon.agent.health.endpoint import CONNECTIONS_LIMIT, Endpoint, HealthServer
 
 LIMIT_S = 10.0
 LOOPBACK = ip_address("127.0.0.1")

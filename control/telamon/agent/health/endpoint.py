@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from telamon.agent import models
 from telamon.agent.events import EventLog
-from telamon.agent.health_answer import Judgement, Request, answer, read
+from telamon.agent.health.answer import Judgement, Request, answer, read
 from telamon.agent.models import Severity
 from telamon.module.model import Module
 

@@ -12,16 +12,16 @@ import contextlib
 from pathlib import Path
 
 from telamon.agent import models
-from telamon.agent.farm_application import FarmApplication
-from telamon.agent.farm_checks import FarmChecks
-from telamon.agent.farm_drain import drained
-from telamon.agent.farm_memory import FarmMemory
-from telamon.agent.farm_parts import FarmParts, Phase
-from telamon.agent.farm_status import Standing, describe, owner, table
-from telamon.agent.farm_traffic import FarmTraffic, Surroundings
-from telamon.agent.farm_watching import bury_the_dead, measure_while
-from telamon.agent.health_answer import Judgement
-from telamon.agent.health_endpoint import HealthServer
+from telamon.agent.farm.application import FarmApplication
+from telamon.agent.farm.checks import FarmChecks
+from telamon.agent.farm.drain import drained
+from telamon.agent.farm.memory import FarmMemory
+from telamon.agent.farm.parts import FarmParts, Phase
+from telamon.agent.farm.status import Standing, describe, owner, table
+from telamon.agent.farm.traffic import FarmTraffic, Surroundings
+from telamon.agent.farm.watching import bury_the_dead, measure_while
+from telamon.agent.health.answer import Judgement
+from telamon.agent.health.endpoint import HealthServer
 from telamon.agent.models import ActionKind, Severity
 from telamon.cluster.heartbeat import Heartbeat
 from telamon.errors import RefusedError, TelamonError

@@ -7,7 +7,7 @@ nothing after a restart until the view change has spoken.
 import asyncio
 from collections.abc import Callable
 
-from telamon.agent.farm_view import boottime_ns
+from telamon.agent.farm.view import boottime_ns
 from telamon.errors import NetworkError
 from telamon.farm.layout import Address
 from telamon.farm.ownership import Ownership

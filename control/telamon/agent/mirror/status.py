@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from telamon.agent import models
-from telamon.agent.mirror_operations import MirrorParts
+from telamon.agent.mirror.operations import MirrorParts
 from telamon.bpf.capture import Capture
 from telamon.mirror.lineage import ReplicatorRole
 from telamon.mirror.report import LinkState, Readiness

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from telamon.agent.farm_building import Plan
-from telamon.agent.farm_interface import FarmInterface
-from telamon.agent.farm_sockets import connections
-from telamon.agent.farm_view import Outlets, ViewChange, boottime_ns
+from telamon.agent.farm.building import Plan
+from telamon.agent.farm.interface import FarmInterface
+from telamon.agent.farm.sockets import connections
+from telamon.agent.farm.view import Outlets, ViewChange, boottime_ns
 from telamon.errors import TelamonError
 from telamon.farm import wire
 from telamon.farm.image import found

@@ -6,9 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from telamon.agent.events import EventLog
-from telamon.agent.farm_building import Plan
-from telamon.agent.farm_interface import FarmInterface
-from telamon.agent.health_endpoint import Endpoint
+from telamon.agent.farm.building import Plan
+from telamon.agent.farm.interface import FarmInterface
+from telamon.agent.health.endpoint import Endpoint
 from telamon.agent.memory import Memory
 from telamon.detect.watch import Planned
 from telamon.farm.layout import Address

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from telamon.agent.farm_traffic import FarmTraffic
+from telamon.agent.farm.traffic import FarmTraffic
 from telamon.errors import TelamonError
 
 log = logging.getLogger(__name__)

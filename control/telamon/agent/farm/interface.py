@@ -17,8 +17,8 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import TypeVar
 
-from telamon.agent.farm_answering import Answering
-from telamon.agent.farm_dispatching import Dispatching
+from telamon.agent.farm.answering import Answering
+from telamon.agent.farm.dispatching import Dispatching
 from telamon.errors import NetworkError, RefusedError, TelamonError
 from telamon.farm import back_ends, footprint
 from telamon.farm.back_ends import Chosen

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from telamon.agent.events import EventLog
-from telamon.agent.health_endpoint import Endpoint
+from telamon.agent.health.endpoint import Endpoint
 from telamon.agent.memory import Memory
+from telamon.agent.mirror.replicator_watch import ReplicatorWatch
 from telamon.agent.models import Severity
-from telamon.agent.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps
 from telamon.bpf.capture import Capture, CaptureSet
 from telamon.detect.watch import Planned

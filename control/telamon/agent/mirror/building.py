@@ -5,10 +5,10 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from telamon.agent.events import EventLog
-from telamon.agent.health_endpoint import endpoint_of
+from telamon.agent.health.endpoint import endpoint_of
 from telamon.agent.memory import Memory
-from telamon.agent.mirror_operations import MirrorParts
-from telamon.agent.replicator_watch import ReplicatorWatch
+from telamon.agent.mirror.operations import MirrorParts
+from telamon.agent.mirror.replicator_watch import ReplicatorWatch
 from telamon.agent.virtual_ips import VirtualIps, Wanted
 from telamon.bpf.capture import Capture
 from telamon.cluster import credentials

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 
 from telamon.agent.events import EventLog
-from telamon.agent.farm import FarmModule
-from telamon.agent.farm_application import answers_at_all
-from telamon.agent.farm_building import Plan, plan_of
-from telamon.agent.farm_interface import FarmInterface
-from telamon.agent.farm_parts import FarmParts
-from telamon.agent.health_endpoint import endpoint_of
+from telamon.agent.farm.application import answers_at_all
+from telamon.agent.farm.building import Plan, plan_of
+from telamon.agent.farm.interface import FarmInterface
+from telamon.agent.farm.module import FarmModule
+from telamon.agent.farm.parts import FarmParts
+from telamon.agent.health.endpoint import endpoint_of
 from telamon.agent.memory import Memory
 from telamon.agent.models import Severity
 from telamon.cluster.config import Cluster

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from telamon.agent import models
 from telamon.agent.clock import boottime_ms
-from telamon.agent.health_answer import Judgement
-from telamon.agent.health_endpoint import HealthServer
+from telamon.agent.health.answer import Judgement
+from telamon.agent.health.endpoint import HealthServer
 from telamon.agent.memory import Remembered
-from telamon.agent.mirror_operations import MirrorOperations, MirrorParts
-from telamon.agent.mirror_status import describe
+from telamon.agent.mirror.operations import MirrorOperations, MirrorParts
+from telamon.agent.mirror.status import describe
 from telamon.agent.models import ActionKind, Severity
 from telamon.agent.module_checks import describe_checks, watch_module
 from telamon.cluster.heartbeat import Heartbeat

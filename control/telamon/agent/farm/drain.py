@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from telamon.agent.farm_traffic import FarmTraffic
+from telamon.agent.farm.traffic import FarmTraffic
 from telamon.agent.models import Severity
 from telamon.errors import TelamonError
 from telamon.module.farm_config import FarmModule

@@ -8,9 +8,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from telamon.agent import models
-from telamon.agent.farm_building import Plan
-from telamon.agent.farm_traffic import FarmTraffic
-from telamon.agent.farm_view import ViewChange
+from telamon.agent.farm.building import Plan
+from telamon.agent.farm.traffic import FarmTraffic
+from telamon.agent.farm.view import ViewChange
 from telamon.errors import InvalidError, NotFoundError, RefusedError, TelamonError
 from telamon.farm.hash import BUCKETS
 from telamon.farm.table import NOBODY

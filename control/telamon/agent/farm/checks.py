@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from telamon.agent import models
 from telamon.agent.events import EventLog
-from telamon.agent.farm_application import ANSWER_LIMIT_S, FarmApplication
+from telamon.agent.farm.application import ANSWER_LIMIT_S, FarmApplication
 from telamon.agent.module_checks import describe_checks, watch_module
 from telamon.detect.check import Failed, Settings
 from telamon.detect.outcome import GOOD, Outcome, bad

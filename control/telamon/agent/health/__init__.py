@@ -1,0 +1,1 @@
+"""The endpoint that load balancers ask whether this node serves a module."""
