@@ -72,9 +72,6 @@ def lag_bytes(mirror: MirrorInLab) -> int:
     return lag.bytes
 
 
-@pytest.mark.xfail(
-    strict=False, reason="commits wait for a silent peer until peer_timeout, with async too"
-)
 def test_async_nothing_waits_and_the_lag_is_shown_and_bounded(
     lab_name: str, tmp_path: Path, chosen: int
 ) -> None:

@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
 use rustls::Connection;
 
 use super::tls::Credentials;
@@ -18,6 +19,8 @@ use crate::wire::{self, Control, Frame, HEADER_BYTES, Header};
 const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes asked of the socket in one read.
 const READ_BYTES: usize = 256 << 10;
+/// The kernel counts in 32 bits, and twice what it is asked for.
+const HELD_BYTES_LIMIT: usize = 1 << 29;
 /// Limit of the TLS and application handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -124,6 +127,12 @@ impl Channel {
     /// How long [`Inbox::fill`] waits for the peer before it gives it up.
     pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.socket.set_read_timeout(Some(timeout))
+    }
+
+    /// The socket takes `bytes` before sending blocks, however silent the peer is.
+    pub fn hold(&self, bytes: usize) -> io::Result<()> {
+        sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.min(HELD_BYTES_LIMIT))?;
+        Ok(())
     }
 
     /// How long the socket may stay full before sending fails; `None` while the session's own rules watch over the peer.

@@ -59,6 +59,8 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// Commits wait for stable storage of the peer, not only for its memory.
     pub wants_durable: bool,
+    /// Nobody waits for the peer while the queue has room, so the socket must hold as much as the queue.
+    pub is_asynchronous: bool,
 }
 
 /// How far the peer is behind.
@@ -157,6 +159,7 @@ impl Shipper {
         applied: Lsn,
         start: impl FnOnce(Lsn, u64) -> io::Result<()>,
     ) -> io::Result<bool> {
+        self.prepare(channel)?;
         // Nobody sends before the start frame went out.
         let _order = locked(&self.outgoing);
         let log = {
@@ -180,6 +183,7 @@ impl Shipper {
         trees: Arc<dyn Trees>,
         start: impl FnOnce(Lsn, u64) -> io::Result<()>,
     ) -> io::Result<bool> {
+        self.prepare(channel)?;
         let _order = locked(&self.outgoing);
         // Before the mode, so that no entry of the new session moves an object undescribed.
         *locked(&self.described) = Some(trees);
@@ -197,6 +201,13 @@ impl Shipper {
         };
         start(Lsn(last.0 + 1), log)?;
         Ok(true)
+    }
+
+    fn prepare(&self, channel: &Channel) -> io::Result<()> {
+        if self.limits.is_asynchronous {
+            channel.hold(self.limits.queue_bytes)?;
+        }
+        Ok(())
     }
 
     /// The peer asked for everything and got it: from the entry appended here on, commits wait for it.

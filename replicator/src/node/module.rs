@@ -114,6 +114,7 @@ impl Module {
         Limits {
             queue_bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             wants_durable: *acknowledge == Acknowledge::Disk,
+            is_asynchronous: matches!(sync, SyncMode::Async),
         }
     }
 
