@@ -4,9 +4,9 @@
 //! blocked commit never blocks a `stat`. A request is handled and answered by the thread that read it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -30,12 +30,15 @@ pub trait Handler: Send + Sync + 'static {
 /// Threads that read at the same time beyond this number end themselves.
 const IDLE_MAX: usize = 4;
 const THREADS_MAX: usize = 128;
+/// How often the end is waited for again because requests were still being handled.
+const PATIENCE: u32 = 12;
 
 pub struct Session {
     device: Arc<Device>,
     handler: Arc<dyn Handler>,
     idle: AtomicUsize,
     threads: AtomicUsize,
+    handled: AtomicU64,
     has_ended: AtomicBool,
     finished: Mutex<bool>,
     wake: Condvar,
@@ -54,6 +57,7 @@ impl Session {
             handler,
             idle: AtomicUsize::new(0),
             threads: AtomicUsize::new(0),
+            handled: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
             finished: Mutex::new(false),
             wake: Condvar::new(),
@@ -63,23 +67,30 @@ impl Session {
         Ok(session)
     }
 
-    /// Waits until every thread has left: no request is being handled any more. False when `timeout` passed first.
+    /// Waits until every thread has left: no request is being handled any more. False when nothing was handled for `timeout`, or
+    /// something still is after many times that: the kernel's goodbyes to a large tree take longer than any single call.
     #[must_use]
     pub fn join(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*finished {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        let mut handled = self.handled.load(Ordering::Relaxed);
+        for _ in 0..PATIENCE {
+            if self.has_finished_within(timeout) {
+                return true;
+            }
+            let before = handled;
+            handled = self.handled.load(Ordering::Relaxed);
+            if handled == before {
                 return false;
             }
-            finished = self
-                .wake
-                .wait_timeout(finished, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
         }
-        true
+        false
+    }
+
+    fn has_finished_within(&self, timeout: Duration) -> bool {
+        let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .wake
+            .wait_timeout_while(finished, timeout, |finished| !*finished);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn spawn(self: &Arc<Self>) -> io::Result<()> {
@@ -122,6 +133,7 @@ impl Session {
                 }
             }
             self.serve(&buffer[..length], &mut scratch);
+            self.handled.fetch_add(1, Ordering::Relaxed);
             if self.idle.fetch_add(1, Ordering::Relaxed) >= IDLE_MAX {
                 self.idle.fetch_sub(1, Ordering::Relaxed);
                 self.leave();

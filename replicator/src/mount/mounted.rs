@@ -83,11 +83,14 @@ impl Mounted {
         self.cut()
     }
 
-    /// Cuts the connection to the daemon, dead or alive, and detaches the mount.
+    /// Cuts the connection to the daemon, dead or alive, and detaches the mount. One that was unmounted already has left the tree;
+    /// what is left of its connection ends with the daemon's descriptor.
     pub fn cut(&self) -> Result<(), MountError> {
         // MNT_FORCE makes FUSE abort its connection even when the mount is busy; MNT_DETACH then takes it out of the tree.
-        unmount(&self.path, UnmountFlags::FORCE | UnmountFlags::DETACH)
-            .map_err(|fault| self.failed("detach the mount over", fault.into()))
+        match unmount(&self.path, UnmountFlags::FORCE | UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(fault) => Err(self.failed("detach the mount over", fault.into())),
+        }
     }
 
     fn failed(&self, attempt: &'static str, source: io::Error) -> MountError {
