@@ -18,9 +18,9 @@ def test_both_wait_until_the_operator_decides(lab_name: str) -> None:
         one.write(f"{DIRECTORY}/old", "old")
         two.write(f"{DIRECTORY}/good", "good")
         mirror.order("start", "n1")
-        seen = mirror.await_states(START_TIMEOUT_S, ready=False, n1=WAIT, n2=WAIT)
-        for status in seen.values():
-            assert "prim" in status.reason
+        mirror.await_states(START_TIMEOUT_S, ready=False, n1=WAIT, n2=WAIT)
+        for node in ("n1", "n2"):
+            mirror.await_reason(START_TIMEOUT_S, node, "prim")
         assert one.path(f"{DIRECTORY}/old").exists()
 
         mirror.order("prim", "n2")
