@@ -21,6 +21,8 @@ fn main() -> Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // On a full disk the complaint about the log would end the process: it goes the same way, and panics.
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .init();
     let termination = Termination::block().context("cannot take signals")?;
