@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from telamon.bpf import bpffs
-from telamon.bpf.link import XdpMode, attach_xdp
+from telamon.bpf.link import Link, XdpMode, attach_xdp
 from telamon.bpf.location import object_path
 from telamon.bpf.map import Map
 from telamon.bpf.object import BpfObject
@@ -33,6 +33,7 @@ PINS = bpffs.ROOT / "telamon-farm"
 
 _OBJECT = "farm"
 _PROGRAM = "farm"
+_LINK = "link"
 _ONLY = layout.number_key(0)
 # Key and value sizes of farm.h, in bytes.
 _LAYOUT = {
@@ -198,8 +199,15 @@ def adopt(interface: str, pins: Path = PINS) -> Filter | None:
 
 
 def detach(interface: str, pins: Path = PINS) -> None:
-    """Ends the interface's filter and removes its pins; harmless when there is none."""
-    _place(interface, pins).remove()
+    """Ends the interface's filter and removes its pins; harmless when there is none. When this
+    returns, no packet meets the filter any more.
+    """
+    place = _place(interface, pins)
+    # A link whose last name goes is detached a moment later, by a worker of the kernel.
+    if (place.path / _LINK).exists():
+        with Link.open_pin(place.path / _LINK) as link:
+            link.detach()
+    place.remove()
 
 
 def _place(interface: str, pins: Path) -> SealedPins:
@@ -228,6 +236,6 @@ def _load(place: SealedPins, interface: str, attachment: Attachment) -> None:
             attach_xdp(program, index, _XDP_MODES[attachment]) as link,
         ):
             program.pin(place.path / "prog")
-            link.pin(place.path / "link")
+            link.pin(place.path / _LINK)
     place.seal(attachment, compiled_at)
     _log.info("farm filter on %s: %s XDP, pinned at %s", interface, attachment, place.path)
