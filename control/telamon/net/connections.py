@@ -6,11 +6,10 @@ could not send it any more. Needs SOCK_DESTROY in the kernel (CONFIG_INET_DIAG_D
 silently skips what it cannot close, hence the second look.
 """
 
-import asyncio
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from telamon.errors import NetworkError
+from telamon.net.ss import ask_ss
 
 SS_TIMEOUT_S = 5.0
 
@@ -32,31 +31,6 @@ async def reset_connections(address: IPv4Address | IPv6Address) -> ResetOutcome:
 
 async def _connections(address: IPv4Address | IPv6Address, *options: str) -> int:
     source = f"[{address}]" if address.version == 6 else str(address)
-    command = ("ss", "--no-header", "--tcp", "--numeric", *options, "src", source)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except FileNotFoundError as error:
-        raise NetworkError(
-            f"could not reset the connections of {address}: the program ss is missing; install "
-            "iproute2"
-        ) from error
-    try:
-        async with asyncio.timeout(SS_TIMEOUT_S):
-            output, complaint = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise NetworkError(
-            f"could not reset the connections of {address}: ss did not end within "
-            f"{SS_TIMEOUT_S:.0f} s; "
-            "run it by hand to see why"
-        ) from error
-    if process.returncode != 0:
-        raise NetworkError(
-            f"could not reset the connections of {address}: ss said "
-            f"{complaint.decode(errors='replace').strip()!r}; "
-            "run it by hand to see why"
-        )
-    return len(output.splitlines())
+    attempt = f"reset the connections of {address}"
+    listed = await ask_ss(*options, "src", source, attempt=attempt, limit_s=SS_TIMEOUT_S)
+    return len(listed.splitlines())

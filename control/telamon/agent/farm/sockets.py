@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from telamon.errors import NetworkError
 from telamon.farm.layout import Address
+from telamon.net.ss import ask_ss
 
 SS_TIMEOUT_S = 10.0
 _NO_CONNECTION = frozenset({"LISTEN", "UNCONN", "TIME-WAIT"})
@@ -27,31 +27,8 @@ class Connection:
 
 async def connections(addresses: Collection[Address]) -> list[Connection]:
     """The connections of other hosts to these addresses."""
-    command = ("ss", "--no-header", "--tcp", "--numeric", "--all")
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except FileNotFoundError as error:
-        raise NetworkError(
-            "could not list the connections: the program ss is missing; install iproute2"
-        ) from error
-    try:
-        async with asyncio.timeout(SS_TIMEOUT_S):
-            output, complaint = await process.communicate()
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise NetworkError(
-            f"could not list the connections: ss did not end within {SS_TIMEOUT_S:.0f} s; run"
-            f" `{' '.join(command)}` by hand to see why"
-        ) from error
-    if process.returncode != 0:
-        raise NetworkError(
-            f"could not list the connections: ss said {complaint.decode(errors='replace')!r}; run"
-            f" `{' '.join(command)}` by hand to see why"
-        )
-    return await asyncio.to_thread(_parsed, output.decode(), frozenset(addresses))
+    listed = await ask_ss("--all", attempt="list the connections", limit_s=SS_TIMEOUT_S)
+    return await asyncio.to_thread(_parsed, listed, frozenset(addresses))
 
 
 def _parsed(output: str, addresses: frozenset[Address]) -> list[Connection]:
