@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from telamon.errors import InvalidError, NotFoundError
+from telamon.errors import InvalidError, NotFoundError, RefusedError
 from telamon.lab.network import Direction
 from telamon.lab.process import Process
 
@@ -56,8 +56,7 @@ def names() -> list[str]:
 def locked(name: str) -> Iterator[None]:
     """Holds the lab for one change; another command waits. Makes the lab's directory."""
     while True:
-        directory(name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory(name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = _opened(directory(name))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_still(descriptor, directory(name)):
@@ -65,6 +64,17 @@ def locked(name: str) -> Iterator[None]:
                 return
         finally:
             os.close(descriptor)
+
+
+def _opened(place: Path) -> int:
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise RefusedError(
+            "a lab is made of namespaces, mounts and loop devices, which only root may make: run"
+            " this command as root"
+        ) from error
 
 
 def load(name: str) -> Record:
