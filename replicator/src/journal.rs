@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::mpsc;
 
 use crate::record::{Attributes, FileId, Kind, Lsn, Record};
 
@@ -15,6 +16,9 @@ use crate::record::{Attributes, FileId, Kind, Lsn, Record};
     "this node is no longer primary: the write stands on the local disk, but is not acknowledged"
 )]
 pub struct NotCommitted;
+
+/// What is done with the outcome of a commit.
+pub type Then = Box<dyn FnOnce(Result<(), NotCommitted>) + Send>;
 
 /// The ordered log, seen from the file system.
 pub trait Journal: Send + Sync {
@@ -29,8 +33,22 @@ pub trait Journal: Send + Sync {
     /// Hands everything appended so far to the socket. `append` may batch; this never waits for the peer.
     fn flush(&self);
 
-    /// Waits until the record at `lsn` is acknowledged as the module's `acknowledge` asks, or commits are granted alone.
-    fn wait(&self, lsn: Lsn) -> Result<(), NotCommitted>;
+    /// Calls `then` once the record at `lsn` is acknowledged as the module's `acknowledge` asks, or commits are granted alone: in
+    /// this call if it is already, else in the thread that learns of it. So `then` must not block.
+    fn when(&self, lsn: Lsn, then: Then);
+
+    /// Waits for what [`when`](Self::when) tells.
+    fn wait(&self, lsn: Lsn) -> Result<(), NotCommitted> {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.when(
+            lsn,
+            Box::new(move |outcome| {
+                // The waiting end is below, and stays until it is told.
+                let _ = tell.send(outcome);
+            }),
+        );
+        told.recv().unwrap_or(Err(NotCommitted))
+    }
 }
 
 /// One name of a listed directory.

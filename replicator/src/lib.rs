@@ -8,7 +8,7 @@
 //!         resync/   bring a peer up to date          wire/   records and frames as bytes (WIRE.md)
 //!         survey/   what differs, changing nothing   keep/   what a discard would overwrite, kept aside first
 //!         lineage/  generations and their comparison identity/ names of objects that outlive descriptors and paths
-//! record, journal: the values and the seam between serve and link; wakefulness: no sleeping processor between two commits
+//! record, journal: the values and the seam between serve and link; wakefulness, precedence: no commit waits for a processor
 //! ```
 
 pub mod apply;
@@ -23,6 +23,7 @@ pub mod lineage;
 pub mod link;
 pub mod mount;
 pub mod node;
+pub mod precedence;
 pub mod record;
 pub mod resync;
 pub mod serve;

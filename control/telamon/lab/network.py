@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from pathlib import Path
 
 from telamon.errors import NetworkError
 from telamon.lab.process import Process
@@ -37,8 +38,17 @@ class Direction(StrEnum):
 _HOOKS = {Direction.OUT: "ingress", Direction.IN: "egress"}
 
 
+# Where a machine has its bridges filtered, a new namespace has its own filtered too: each frame would
+# pass the hooks of iptables twice. A wire filters nothing.
+_BRIDGE_SETTINGS = Path("/proc/sys/net/bridge")
+_FILTERED = ("bridge-nf-call-arptables", "bridge-nf-call-ip6tables", "bridge-nf-call-iptables")
+
+
 def make_bridges(keeper: Process, networks: Iterable[Network]) -> None:
     """One bridge for each network, forwarding from the first moment on."""
+    if _BRIDGE_SETTINGS.is_dir():
+        settings = [f"net.bridge.{name}=0" for name in _FILTERED]
+        _inside(keeper, ["sysctl", "-qw", *settings], [], "turn the bridges' filters off")
     lines = []
     for network in networks:
         lines.append(f"link add {network.name} type bridge forward_delay 0 mcast_snooping 0")

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use telamon_replicator::journal::{Journal, NotCommitted, Trees};
+use telamon_replicator::journal::{Journal, Then, Trees};
 use telamon_replicator::mount::Site;
 use telamon_replicator::record::{Lsn, Record};
 use telamon_replicator::serve::{Config, Directory, Observer, Served, SyncMode};
@@ -47,8 +47,8 @@ impl Journal for Double {
 
     fn flush(&self) {}
 
-    fn wait(&self, _lsn: Lsn) -> Result<(), NotCommitted> {
-        Ok(())
+    fn when(&self, _lsn: Lsn, then: Then) {
+        then(Ok(()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! INIT: what this side asks of the kernel, and what both agree on.
 
 use std::io;
+use std::sync::Arc;
 
 use super::TRANSFER_MAX;
 use super::abi::{self, init};
@@ -49,7 +50,7 @@ pub struct Negotiated {
 
 impl Negotiated {
     /// Reads the kernel's INIT, the first request of a connection, and answers it.
-    pub(super) fn with(device: &Device) -> io::Result<Negotiated> {
+    pub(super) fn with(device: &Arc<Device>) -> io::Result<Negotiated> {
         let mut buffer = vec![0; BUFFER_LENGTH];
         let length = device
             .read(&mut buffer)?

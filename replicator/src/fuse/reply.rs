@@ -1,5 +1,6 @@
 //! Answers. Each consumes the [`Reply`] that came with its request; one that is dropped unanswered answers EIO.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -126,18 +127,18 @@ pub struct Capacity {
     pub fragment_size: u32,
 }
 
-/// The duty to answer one request.
+/// The duty to answer one request, now or later, from any thread.
 #[must_use = "the caller waits for an answer"]
-pub struct Reply<'d> {
-    device: &'d Device,
+pub struct Reply {
+    device: Arc<Device>,
     unique: Unique,
     is_due: bool,
 }
 
-impl<'d> Reply<'d> {
-    pub(super) fn new(device: &'d Device, unique: Unique) -> Reply<'d> {
+impl Reply {
+    pub(super) fn new(device: &Arc<Device>, unique: Unique) -> Reply {
         Reply {
-            device,
+            device: Arc::clone(device),
             unique,
             is_due: true,
         }
@@ -253,7 +254,7 @@ impl<'d> Reply<'d> {
     }
 }
 
-impl Drop for Reply<'_> {
+impl Drop for Reply {
     fn drop(&mut self) {
         if self.is_due {
             tracing::error!(unique = self.unique.0, "a request was left unanswered");

@@ -1,7 +1,8 @@
 //! The threads that read requests and have them handled.
 //!
-//! A commit blocks its thread for as long as the peer takes, so there is always one more thread that reads, up to a limit: a
-//! blocked commit never blocks a `stat`. A request is handled and answered by the thread that read it.
+//! A disk, or with `sync: always` the peer, blocks a thread for as long as it takes, so there is always one more thread that reads,
+//! up to a limit: a `stat` never waits for a flush. A request is handled by the thread that read it; its answer may come later, from
+//! another one ([`Reply`]).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ pub trait Handler: Send + Sync + 'static {
     fn thread_started(&self) -> io::Result<()>;
 
     /// `scratch` is the thread's own buffer for an answer's content.
-    fn handle(&self, request: &Request<'_>, reply: Reply<'_>, scratch: &mut Vec<u8>);
+    fn handle(&self, request: &Request<'_>, reply: Reply, scratch: &mut Vec<u8>);
 
     /// The connection ended: the file system was unmounted, or cut off.
     fn ended(&self);
@@ -46,7 +47,7 @@ pub struct Session {
 
 impl Session {
     /// Shakes hands on a device that has just been mounted.
-    pub fn negotiate(device: &Device) -> io::Result<Negotiated> {
+    pub fn negotiate(device: &Arc<Device>) -> io::Result<Negotiated> {
         Negotiated::with(device)
     }
 

@@ -21,6 +21,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 256 << 10;
 /// The kernel counts in 32 bits, and twice what it is asked for.
 const HELD_BYTES_LIMIT: usize = 1 << 29;
+/// Whatever the system's default: BBR paces what it sends, which delays each commit on a network that is as short as this one.
+const CONGESTION_CONTROL: &str = "cubic";
 /// Limit of the TLS and application handshake.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,9 @@ impl Channel {
     fn handshake(mut socket: TcpStream, mut tls: Connection) -> Result<Channel, LinkError> {
         let address = socket.peer_addr()?;
         socket.set_nodelay(true)?;
+        if let Err(error) = sockopt::set_tcp_congestion(&socket, CONGESTION_CONTROL) {
+            tracing::info!(%error, "no {CONGESTION_CONTROL} congestion control here: the system's own is used");
+        }
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         while tls.is_handshaking() {
             // A peer that sends one byte at a time must not stretch the limit.

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! primary:   append -> queue -> flush (encrypt, write) ......> inbox -> apply      :secondary
-//!            wait  <- positions <- receiving thread   <...... ACK after apply / sync
+//!            when  <- positions <- receiving thread   <...... ACK after apply / sync
 //! ```
-//! Plain threads and blocking sockets. The thread that commits encrypts and writes by itself; a session's receiving thread
-//! wakes it. Neither side trusts the other's bytes: what is not a well-formed frame in its place ends the session.
+//! Plain threads and blocking sockets. The thread that commits encrypts and writes by itself; a session's receiving thread tells
+//! the commits that wait. Neither side trusts the other's bytes: what is not a well-formed frame in its place ends the session.
 
 pub mod acknowledger;
 pub mod channel;
@@ -15,6 +15,7 @@ pub mod follow;
 pub mod handshake;
 pub mod lead;
 pub mod listen;
+mod parked;
 pub mod pulse;
 pub mod queue;
 pub mod shipper;

@@ -1,7 +1,8 @@
 //! Commit points: what was written is on both nodes, or nobody is told that it is.
 //!
-//! The calling thread does all of it: it drains the ring, appends what is left of the file and the `Sync` record, hands the
-//! journal's buffer to the socket, synchronises locally while the peer does the same, and waits for the peer's word.
+//! The calling thread drains the ring, appends what is left of the file and the `Sync` record, hands the journal's buffer to the
+//! socket, and synchronises locally while the peer does the same. For the peer's word no thread waits if it need not: whoever
+//! hears it answers the caller.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -18,21 +19,32 @@ use super::node::{Node, Standing};
 use super::record::time_of;
 use super::ship::{Urgency, Waiting};
 use super::store::{Store, status_of};
-use super::sys;
+use crate::fuse::Reply;
+use crate::journal::NotCommitted;
 use crate::record::{Lsn, Record, Time};
+
+/// A commit of which this node's part is done.
+#[must_use = "the peer's part may not be"]
+pub enum Commit {
+    /// There is no other part.
+    Whole,
+    /// The peer must reach the position.
+    Begun { lsn: Lsn, started: Instant },
+}
 
 impl Module {
     /// `fsync` or `fdatasync` of a regular file.
-    pub fn commit_file(
+    pub fn begin_commit(
         &self,
         store: &Store,
         node: &Arc<Node>,
         data_only: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<Commit, Errno> {
         let started = Instant::now();
         let file = Module::content(store, node)?;
         if !node.is_journalled() {
-            return self.check(store, synchronize(&file, data_only));
+            self.check(store, synchronize(&file, data_only))?;
+            return Ok(Commit::Whole);
         }
         let is_mapped = lock(&node.pending).is_mapped;
         if is_mapped {
@@ -40,10 +52,6 @@ impl Module {
             self.check(store, synchronize(&file, data_only))?;
         }
         if self.journal.ships() {
-            if !is_mapped {
-                // The disk works while the content is read and sent.
-                sys::begin_writing_out(file.as_fd());
-            }
             self.drain();
         }
         let lsn = self.append_commit(store, node, &file, data_only)?;
@@ -51,7 +59,7 @@ impl Module {
         if !is_mapped {
             self.check(store, synchronize(&file, data_only))?;
         }
-        self.conclude(lsn, started)
+        Ok(self.begun(lsn, started))
     }
 
     /// What is left of the file, and the commit point behind it.
@@ -79,16 +87,17 @@ impl Module {
     }
 
     /// `fsync` of a directory: its records are in the journal already.
-    pub fn commit_directory(
+    pub fn begin_directory_commit(
         &self,
         store: &Store,
         node: &Node,
         directory: &File,
         data_only: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<Commit, Errno> {
         let started = Instant::now();
         if node.class().is_excluded || node.standing() == Standing::Gone {
-            return self.check(store, synchronize(directory, data_only));
+            self.check(store, synchronize(directory, data_only))?;
+            return Ok(Commit::Whole);
         }
         let lsn = self.journal.append(&Record::Sync {
             file: store.file_id(node.identity),
@@ -97,7 +106,7 @@ impl Module {
         });
         self.journal.flush();
         self.check(store, synchronize(directory, data_only))?;
-        self.conclude(lsn, started)
+        Ok(self.begun(lsn, started))
     }
 
     /// With `sync: always`: the call that just changed these objects returns when all of it is on both nodes.
@@ -119,17 +128,48 @@ impl Module {
         for node in nodes {
             self.check(store, synchronize_object(store, node))?;
         }
-        last.map_or(Ok(()), |lsn| self.conclude(lsn, started))
+        last.map_or(Ok(()), |lsn| self.conclude(&self.begun(lsn, started)))
     }
 
-    fn conclude(&self, lsn: Lsn, started: Instant) -> Result<(), Errno> {
+    fn begun(&self, lsn: Lsn, started: Instant) -> Commit {
         if self.sync != SyncMode::Async {
+            return Commit::Begun { lsn, started };
+        }
+        self.concluded(started);
+        Commit::Whole
+    }
+
+    /// Waits until the commit is one.
+    pub fn conclude(&self, commit: &Commit) -> Result<(), Errno> {
+        if let Commit::Begun { lsn, started } = *commit {
             // Not a failure of the local store: the node is giving up its role and says so elsewhere.
             self.journal.wait(lsn).map_err(|_| Errno::IO)?;
+            self.concluded(started);
         }
+        Ok(())
+    }
+
+    /// Answers the caller once the commit is one; waits for nothing.
+    pub fn answer(self: &Arc<Self>, commit: &Result<Commit, Errno>, reply: Reply) {
+        let (lsn, started) = match *commit {
+            Ok(Commit::Begun { lsn, started }) => (lsn, started),
+            Ok(Commit::Whole) => return reply.empty(Ok(())),
+            Err(errno) => return reply.empty(Err(errno)),
+        };
+        let module = Arc::clone(self);
+        let then = move |outcome: Result<(), NotCommitted>| {
+            // As above.
+            reply.empty(outcome.map_err(|_| Errno::IO));
+            if outcome.is_ok() {
+                module.concluded(started);
+            }
+        };
+        self.journal.when(lsn, Box::new(then));
+    }
+
+    fn concluded(&self, started: Instant) {
         self.wakefulness.committed();
         self.meters.committed(started.elapsed());
-        Ok(())
     }
 
     /// The modification time that travels with a full fsync. The kernel holds the inode's lock: nobody sets another meanwhile.

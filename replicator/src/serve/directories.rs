@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
+use super::commit::Commit;
 use super::lock::lock;
 use super::node::Node;
 use super::tree::Tree;
@@ -108,10 +109,10 @@ impl Tree {
         node: &Node,
         handle: HandleId,
         data_only: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<Commit, Errno> {
         let directory = self.directory(handle)?;
         self.module
-            .commit_directory(self.store(), node, &directory.file, data_only)
+            .begin_directory_commit(self.store(), node, &directory.file, data_only)
     }
 }
 

@@ -94,7 +94,7 @@ impl Tree {
         node: &Node,
         name: &[u8],
         size: u32,
-        reply: Reply<'_>,
+        reply: Reply,
         scratch: &mut Vec<u8>,
     ) {
         let result = self.store().reach(node).and_then(|reach| {
@@ -109,7 +109,7 @@ impl Tree {
         node: &Node,
         size: u32,
         caller: &Caller,
-        reply: Reply<'_>,
+        reply: Reply,
         scratch: &mut Vec<u8>,
     ) {
         let result = self.store().reach(node).and_then(|reach| {
@@ -141,7 +141,7 @@ impl Tree {
         input: &[u8],
         output_size: u32,
         is_unrestricted: bool,
-        reply: Reply<'_>,
+        reply: Reply,
     ) {
         if REFUSED.contains(&command) {
             return reply.control(Err(Errno::OPNOTSUPP));
@@ -172,7 +172,7 @@ fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split_inclusive(|&byte| byte == 0)
 }
 
-fn answer(result: Result<usize, Errno>, size: u32, reply: Reply<'_>, scratch: &[u8]) {
+fn answer(result: Result<usize, Errno>, size: u32, reply: Reply, scratch: &[u8]) {
     match result {
         Ok(length) if size == 0 => reply.extended_size(u32::try_from(length).unwrap_or(u32::MAX)),
         Ok(length) => reply.bytes(Ok(&scratch[..length])),

@@ -252,7 +252,8 @@ impl Tree {
         };
         if commits && node.is_journalled() {
             let data_only = self.module.sync == SyncMode::Fsync && flags & FULL_SYNC == 0;
-            self.module.commit_file(self.store(), node, data_only)?;
+            let commit = self.module.begin_commit(self.store(), node, data_only)?;
+            self.module.conclude(&commit)?;
         }
         Ok(written)
     }

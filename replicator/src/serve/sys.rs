@@ -52,13 +52,6 @@ pub fn write_out(file: BorrowedFd<'_>, offset: u64, length: u64) -> Result<()> {
     }
 }
 
-/// Hands the file's dirty pages to the disk and does not wait for it. Only a head start: what fails here fails again in the
-/// synchronisation that follows, and is reported by that.
-pub fn begin_writing_out(file: BorrowedFd<'_>) {
-    // SAFETY: plain numbers and a borrowed, hence open, descriptor.
-    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
 /// An ioctl that reads or writes at most `bytes`.
 ///
 /// The caller passes only commands whose argument is known to be a structure of at most this length.

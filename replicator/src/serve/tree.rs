@@ -98,7 +98,7 @@ impl Tree {
         self.module.release(self.store(), node);
     }
 
-    fn dispatch(&self, request: &Request<'_>, reply: Reply<'_>, scratch: &mut Vec<u8>) {
+    fn dispatch(&self, request: &Request<'_>, reply: Reply, scratch: &mut Vec<u8>) {
         let node = match self.store().node(request.node) {
             Ok(node) => node,
             Err(errno) => return reply.empty(Err(errno)),
@@ -163,7 +163,8 @@ impl Tree {
                 reply.empty(Ok(()));
             }
             Operation::SynchronizeDirectory { handle, data_only } => {
-                reply.empty(self.synchronize_directory(node, *handle, *data_only));
+                let commit = self.synchronize_directory(node, *handle, *data_only);
+                self.module.answer(&commit, reply);
             }
             Operation::Control {
                 command,
@@ -177,7 +178,7 @@ impl Tree {
         }
     }
 
-    fn dispatch_name(&self, request: &Request<'_>, parent: &Arc<Node>, reply: Reply<'_>) {
+    fn dispatch_name(&self, request: &Request<'_>, parent: &Arc<Node>, reply: Reply) {
         let caller = &request.caller;
         match request.operation {
             Operation::Lookup { name } => reply.entry(self.checked(self.look_up(parent, name))),
@@ -246,7 +247,7 @@ impl Tree {
         &self,
         request: &Request<'_>,
         node: &Arc<Node>,
-        reply: Reply<'_>,
+        reply: Reply,
         scratch: &mut Vec<u8>,
     ) {
         match &request.operation {
@@ -273,7 +274,8 @@ impl Tree {
                 reply.empty(Ok(()));
             }
             Operation::Synchronize { data_only, .. } => {
-                reply.empty(self.module.commit_file(self.store(), node, *data_only));
+                let commit = self.module.begin_commit(self.store(), node, *data_only);
+                self.module.answer(&commit, reply);
             }
             Operation::Allocate {
                 offset,
@@ -327,7 +329,7 @@ impl Handler for Tree {
         Ok(sys::prepare_worker()?)
     }
 
-    fn handle(&self, request: &Request<'_>, reply: Reply<'_>, scratch: &mut Vec<u8>) {
+    fn handle(&self, request: &Request<'_>, reply: Reply, scratch: &mut Vec<u8>) {
         match &request.operation {
             Operation::Forget { count } => {
                 reply.none();

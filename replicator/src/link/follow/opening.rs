@@ -53,6 +53,7 @@ impl Caller {
             wants_durable: primary.wants_durable,
             flushed: Instant::now(),
             target: None,
+            precedence: None,
         };
         match start.mode {
             StartMode::Resume => self.resume(&start)?,

@@ -10,6 +10,7 @@ use crate::apply::{Flush, Outcome};
 use crate::link::channel::{Channel, Inbox};
 use crate::link::pulse::Pulse;
 use crate::link::{LinkError, LinkState};
+use crate::precedence::Precedence;
 use crate::record::{Lsn, Record};
 use crate::resync::Target;
 use crate::wire::{Closing, Control, Frame, Logged};
@@ -30,6 +31,8 @@ pub(super) struct Session {
     pub(super) flushed: Instant,
     /// While trees are compared.
     pub(super) target: Option<Target>,
+    /// Once commits wait for this node; what a comparison brings can wait itself.
+    pub(super) precedence: Option<Precedence>,
 }
 
 impl Caller {
@@ -48,6 +51,7 @@ impl Caller {
         let state = if session.target.is_some() {
             LinkState::Resync
         } else {
+            session.precedence = Precedence::take();
             LinkState::Live
         };
         self.events.link(state, "");
@@ -81,6 +85,7 @@ impl Caller {
                 next,
                 target,
                 channel,
+                precedence,
                 ..
             } = session;
             let Some(frame) = inbox.take()? else { break };
@@ -96,6 +101,7 @@ impl Caller {
                     let is_end = entry == Logged::ResyncEnd;
                     self.apply(lsn, &entry, target)?;
                     if is_end {
+                        *precedence = Precedence::take();
                         self.finish(&channel.clone(), session.log, target)?;
                     }
                     entries += 1;
