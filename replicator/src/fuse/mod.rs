@@ -20,6 +20,7 @@ mod device;
 mod listing;
 mod negotiation;
 mod operation;
+mod parse;
 mod reply;
 mod request;
 mod session;

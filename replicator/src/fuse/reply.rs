@@ -8,8 +8,7 @@ use rustix::io::Errno;
 use super::abi::{self, open};
 use super::device::Device;
 use super::negotiation::Negotiated;
-use super::operation::encode_device;
-use super::value::{BackingId, HandleId, NodeId, Unique};
+use super::value::{BackingId, HandleId, NodeId, Unique, encode_device};
 
 /// Time as the kernel stores it.
 pub type Stamp = (i64, u32);

@@ -39,3 +39,15 @@ pub struct Caller {
     /// The parent directory's group, if it is one of the caller's supplementary groups (creating calls only).
     pub group: Option<u32>,
 }
+
+/// The kernel's `new_encode_dev`: minor bits 0-7, major bits 8-19, minor bits 8-19 from bit 20.
+pub fn decode_device(device: u32) -> (u32, u32) {
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
+    (major, minor)
+}
+
+/// The inverse, for attributes.
+pub fn encode_device((major, minor): (u32, u32)) -> u32 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
+}

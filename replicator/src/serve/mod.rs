@@ -28,6 +28,7 @@ mod meters;
 mod module;
 mod names;
 mod node;
+mod opening;
 mod privileges;
 mod queue;
 mod ranges;
