@@ -92,7 +92,11 @@ def _beside_a_primary(state: RoleState, heard: Report) -> Judgement:
     if state.discards or heard.lineage is None or state.lineage is None:
         return Judgement(Verdict.FOLLOW, "")
     comparison = compare(state.lineage, heard.lineage)
-    cure = f"to give up this node's changes run `telamon module second {module}` here"
+    cure = (
+        f"to give up this node's changes run `telamon module second {module}` here; to keep them "
+        f"run `telamon module stop {module} --node {peer}`, then `telamon module prim {module} "
+        "--force` here"
+    )
     if comparison.relation is Relation.SPLIT_BRAIN:
         return Judgement(
             Verdict.WAIT, f"split brain: this node and {peer} wrote apart from each other; {cure}"
