@@ -24,29 +24,26 @@ struct Commits {
 /// See the module.
 #[derive(Default)]
 pub struct Parked {
-    /// Commits at or below need not wait.
-    committed: AtomicU64,
+    /// Commits below this position need not wait.
+    bound: AtomicU64,
     commits: Mutex<Commits>,
 }
 
 impl Parked {
-    /// Commits at `committed` and below need not wait, others must. Tells nobody: see [`tell`](Self::tell).
-    pub fn reach(&self, committed: u64) {
-        self.committed.store(committed, Ordering::SeqCst);
+    /// Commits below `bound` need not wait, others must. Tells nobody: see [`tell`](Self::tell).
+    pub fn reach(&self, bound: u64) {
+        self.bound.store(bound, Ordering::SeqCst);
     }
 
-    /// Tells every commit that waits for no more than was reached.
+    /// Tells every commit that need not wait any more.
     pub fn tell(&self) {
         let due = {
             let mut commits = locked(&self.commits);
             if commits.waiting.is_empty() {
                 return;
             }
-            let committed = self.committed.load(Ordering::SeqCst);
-            let Some(above) = committed.checked_add(1) else {
-                return tell_all(std::mem::take(&mut commits.waiting), Ok(()));
-            };
-            let later = commits.waiting.split_off(&(above, 0));
+            let bound = self.bound.load(Ordering::SeqCst);
+            let later = commits.waiting.split_off(&(bound, 0));
             std::mem::replace(&mut commits.waiting, later)
         };
         tell_all(due, Ok(()));
@@ -64,7 +61,7 @@ impl Parked {
 
     /// Calls `then` when `lsn` is reached: now, if it is.
     pub fn when(&self, lsn: Lsn, then: Then) {
-        let is_reached = || lsn.0 <= self.committed.load(Ordering::SeqCst);
+        let is_reached = || lsn.0 < self.bound.load(Ordering::SeqCst);
         if is_reached() {
             return then(Ok(()));
         }
@@ -120,7 +117,7 @@ mod tests {
     fn those_whose_position_is_reached_go_in_order_and_the_others_stay() {
         let parked = Parked::default();
         let told = park(&parked, &[3, 1, 2, 2]);
-        parked.reach(2);
+        parked.reach(3);
         assert!(told.try_recv().is_err());
         parked.tell();
         assert_eq!(
@@ -135,7 +132,7 @@ mod tests {
     #[test]
     fn what_is_reached_already_is_told_at_once() {
         let parked = Parked::default();
-        parked.reach(5);
+        parked.reach(6);
         let told = park(&parked, &[5, 6]);
         assert_eq!(told.try_iter().collect::<Vec<_>>(), [(5, Ok(()))]);
     }
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn the_end_fails_who_waits_and_who_comes_later() {
         let parked = Parked::default();
-        parked.reach(1);
+        parked.reach(2);
         let told = park(&parked, &[2]);
         parked.close();
         assert_eq!(
@@ -164,7 +161,7 @@ mod tests {
             let reaching = parked.clone();
             let told = thread::scope(|scope| {
                 scope.spawn(move || {
-                    reaching.reach(position);
+                    reaching.reach(position + 1);
                     reaching.tell();
                 });
                 park(&parked, &[position])

@@ -83,7 +83,7 @@ pub struct Shipper {
     changed: Condvar,
     /// Bytes on their way to the socket.
     outgoing: Mutex<Vec<u8>>,
-    /// Commits that wait, and the position at or below which they need not: `u64::MAX` while alone.
+    /// Commits that wait, and the position below which they need not: `u64::MAX` while alone.
     parked: Parked,
     ships: AtomicBool,
     /// The trees, while the peer is being brought up and needs descriptions of what moves.
@@ -234,15 +234,15 @@ impl Shipper {
     }
 
     fn publish(&self, state: &State) {
-        let committed = match state.mode {
+        let bound = match state.mode {
             Mode::Alone | Mode::Resync { alone: true } => u64::MAX,
             Mode::Resync { alone: false } | Mode::Closed => 0,
             Mode::Buffering | Mode::Waiting | Mode::Live if self.limits.wants_durable => {
-                state.durable.0
+                state.durable.0 + 1
             }
-            Mode::Buffering | Mode::Waiting | Mode::Live => state.applied.0,
+            Mode::Buffering | Mode::Waiting | Mode::Live => state.applied.0 + 1,
         };
-        self.parked.reach(committed);
+        self.parked.reach(bound);
     }
 }
 
@@ -268,4 +268,59 @@ fn forget(state: &mut State) {
     state.log = state.log.wrapping_add(1);
     state.applied = state.queue.last();
     state.durable = state.queue.last();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::NotCommitted;
+    use crate::record::{FileId, Record};
+
+    const SYNC: Record<'_> = Record::Sync {
+        file: FileId {
+            tree: 0,
+            inode: 1,
+            generation: 1,
+        },
+        data_only: true,
+        modified: None,
+    };
+
+    fn shipper() -> Shipper {
+        let limits = Limits {
+            queue_bytes: 1 << 20,
+            wants_durable: true,
+            is_asynchronous: false,
+        };
+        Shipper::new(1, limits)
+    }
+
+    #[test]
+    fn a_commit_alone_returns_at_once() {
+        let shipper = shipper();
+        assert!(shipper.grant());
+        assert_eq!(shipper.wait(shipper.append(&SYNC)), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_log_acknowledges_nothing_even_if_nothing_was_ever_appended() {
+        let shipper = shipper();
+        shipper.close();
+        assert_eq!(shipper.wait(shipper.append(&SYNC)), Err(NotCommitted));
+    }
+
+    #[test]
+    fn a_grant_tells_the_commits_that_wait_and_the_end_fails_them() {
+        let told = |end: fn(&Shipper)| {
+            let shipper = shipper();
+            let (tell, told) = std::sync::mpsc::channel();
+            let lsn = shipper.append(&SYNC);
+            shipper.when(lsn, Box::new(move |outcome| tell.send(outcome).unwrap()));
+            assert!(told.try_recv().is_err());
+            end(&shipper);
+            told.try_recv().unwrap()
+        };
+        assert_eq!(told(|shipper| assert!(shipper.grant())), Ok(()));
+        assert_eq!(told(Shipper::close), Err(NotCommitted));
+    }
 }
