@@ -1,5 +1,7 @@
 """A loop ext4 on tmpfs, a bpffs of our own, and the capture loaded into it."""
 
+import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,14 @@ from tests.bpf.watcher import Watcher
 from telamon.bpf.capture import BackEnd, CaptureSet
 
 IMAGE_BYTES = 512 << 20
+PASSTHROUGH_SINCE = (6, 9)
+
+
+def kernel_version() -> tuple[int, int]:
+    """The first two numbers of the running kernel's release."""
+    numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    assert numbers is not None
+    return int(numbers[1]), int(numbers[2])
 
 
 def run(*command: str | Path) -> None:

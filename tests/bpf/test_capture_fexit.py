@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.bpf.conftest import mounted, run
+from tests.bpf.conftest import PASSTHROUGH_SINCE, kernel_version, mounted, run
 from tests.bpf.watcher import Inode, Kind, Watcher, check, new_file
 from tests.bpf.writes import (
     ASYNCHRONOUS,
@@ -45,6 +45,8 @@ def watcher(pins: Path) -> Iterator[Watcher]:
         loaded = loader.ensure([])
     if loaded.back_end is BackEnd.RELAY and "not permitted" in loaded.reason:
         pytest.skip("this kernel refuses fexit to everyone; the guests' kernels do not")
+    if kernel_version() < PASSTHROUGH_SINCE:
+        pytest.skip("without FUSE passthrough there is nothing to capture")
     assert loaded.back_end is BackEnd.FEXIT, loaded.reason
     try:
         with Watcher(pins / "fexit") as reader:
