@@ -38,8 +38,8 @@ class Direction(StrEnum):
 _HOOKS = {Direction.OUT: "ingress", Direction.IN: "egress"}
 
 
-# Where a machine has its bridges filtered, a new namespace has its own filtered too: each frame would
-# pass the hooks of iptables twice. A wire filters nothing.
+# Where a machine has its bridges filtered, a new namespace has its own filtered too: each frame
+# would pass the hooks of iptables. A wire filters nothing.
 _BRIDGE_SETTINGS = Path("/proc/sys/net/bridge")
 _FILTERED = ("bridge-nf-call-arptables", "bridge-nf-call-ip6tables", "bridge-nf-call-iptables")
 
