@@ -32,9 +32,29 @@ def served_with_small_ring(ext4: Path, ground: Path, tmp_path: Path) -> Iterator
             capture.remove()
 
 
+def starve(process_id: int) -> None:
+    """Gives its threads only what this one leaves of a processor: else they empty even this ring in
+    time, where they have one to themselves.
+    """
+    os.sched_setaffinity(0, {0})
+    for thread in Path(f"/proc/{process_id}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {0})
+        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+
+
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """This process has all its processors again afterwards."""
+    processors = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, processors)
+
+
 @pytest.mark.timeout(120)
+@pytest.mark.usefixtures("one_processor")
 def test_lost_events_lose_nothing(served_with_small_ring: ServedDirectory) -> None:
     served = served_with_small_ring
+    starve(served.pid)
     chance = random.Random(1)
     files = [os.open(served.path / f"file{n}", os.O_RDWR | os.O_CREAT, 0o644) for n in range(3)]
     for number in range(BURSTS):
