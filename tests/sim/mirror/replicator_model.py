@@ -8,14 +8,14 @@ Data is the set of commits that a copy holds.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from disk_model import Disk
 from mirror_world import NETWORKS, Networks, World, other
 
 from telamon.mirror.lineage import (
     NOBODY_BEHIND,
     DataState,
-    Lineage,
     Relation,
     ReplicatorRole,
     Source,
@@ -27,30 +27,6 @@ from telamon.mirror.role_event import ReplicatorFacts
 PEER_TIMEOUT_MS = 2_000
 DIAL_MS = 200
 HISTORY = 16
-
-
-@dataclass
-class Disk:
-    """What a host keeps through a power cut, and what the page cache holds beside it."""
-
-    lineage: Lineage = field(default_factory=Lineage)
-    durable: set[int] = field(default_factory=set)
-    cached: set[int] = field(default_factory=set)
-    is_full: bool = False
-
-    @property
-    def content(self) -> set[int]:
-        """What a reader of the file system sees."""
-        return self.durable | self.cached
-
-    def flush(self) -> None:
-        self.durable |= self.cached
-        self.cached.clear()
-
-    def lose_power(self, survives: Callable[[], bool]) -> None:
-        """Of what was not flushed, some may have reached the platter."""
-        self.durable |= {commit for commit in sorted(self.cached) if survives()}
-        self.cached.clear()
 
 
 @dataclass(eq=False)
@@ -223,6 +199,8 @@ class Replicator:
     def outdate(self) -> None:
         if self.role is ReplicatorRole.PRIMARY:
             raise RefusedError("is primary")
+        if self.link is LinkState.LIVE:
+            raise RefusedError("the primary's session is live")
         if self.disk.lineage.data_state is DataState.UP_TO_DATE:
             self._record(data_state=DataState.OUTDATED)
 
