@@ -157,6 +157,17 @@ def test_several_addresses_and_services_of_both_families(lab_name: str, kind: st
         assert (summary["unanswered"], summary["refused"]) == (5, 0)
 
 
+@pytest.mark.parametrize("kind", ["xdp-generic", "nft", "nfqueue"])
+def test_what_no_service_covers_goes_to_the_owner_if_it_passes(lab_name: str, kind: str) -> None:
+    with farm_in_lab(lab_name, unmatched="pass", **KINDS[kind]) as farm:
+        uncovered = ["telamon", "farm", "trace", f"{VIRTUAL_IP}:9", "--count", "20", "--json"]
+        traced = json.loads(farm.lab.host(CLIENT).run(uncovered, is_checked=False).stdout)
+        # Nobody listens there: the kernel of the client's owner says so, and nobody else's.
+        assert traced["refused"] == traced["sent"]
+        (owner,) = {tuple(probe["refused_by"]) for probe in traced["probes"]}
+        assert len(owner) == 1
+
+
 def test_a_back_end_that_cannot_work_is_refused_and_leaves_nothing(lab_name: str) -> None:
     with Lab.up(lab_name, lab_file()) as lab:
         farm = FarmInLab(lab, MODULE)
