@@ -71,7 +71,7 @@ impl Negotiated {
         let reply = Reply::new(device, request.unique);
         match Self::choose(major, minor, max_readahead, flags) {
             Ok(negotiated) => {
-                reply.initialized(&negotiated);
+                reply.bytes(Ok(&negotiated.encode()));
                 Ok(negotiated)
             }
             Err(message) => {

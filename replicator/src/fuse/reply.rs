@@ -7,7 +7,6 @@ use rustix::io::Errno;
 
 use super::abi::{self, open};
 use super::device::Device;
-use super::negotiation::Negotiated;
 use super::value::{BackingId, HandleId, NodeId, Unique, encode_device};
 
 /// Time as the kernel stores it.
@@ -246,10 +245,6 @@ impl Reply {
             Ok(output) => self.send(Ok(&[&[0; 16], output])),
             Err(errno) => self.send(Err(errno)),
         }
-    }
-
-    pub(super) fn initialized(self, negotiated: &Negotiated) {
-        self.array(Ok(negotiated.encode()));
     }
 }
 

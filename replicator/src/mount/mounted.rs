@@ -13,6 +13,9 @@ use super::error::MountError;
 use super::holder::{Holder, holders};
 use super::table;
 
+/// File system type of our mounts in `/proc/mounts`.
+pub(super) const KIND: &str = "fuse.telamon";
+
 /// Rounds of killing: a process may fork while it is killed, but not for ever.
 const KILL_ROUNDS: u32 = 10;
 
@@ -29,7 +32,7 @@ impl Mounted {
     pub(super) fn find(path: &Path) -> io::Result<Option<Mounted>> {
         let mounts = table::read("self")?;
         Ok(table::topmost(&mounts, path)
-            .filter(|mount| mount.kind == super::site::KIND)
+            .filter(|mount| mount.kind == KIND)
             .map(|mount| Mounted {
                 path: path.to_path_buf(),
                 device: mount.device.clone(),

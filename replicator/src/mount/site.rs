@@ -10,12 +10,9 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::error::MountError;
-use super::mounted::{Mounted, kill};
+use super::mounted::{KIND, Mounted, kill};
 use super::sys;
 use super::table::{self, Mount};
-
-/// File system type of our mounts in `/proc/mounts`.
-pub(super) const KIND: &str = "fuse.telamon";
 
 /// How long the holders of a dead mount have to end after they were killed.
 const STALE_TIMEOUT: Duration = Duration::from_secs(5);

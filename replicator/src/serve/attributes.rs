@@ -10,11 +10,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+use super::descriptor::{magic_path, status_of};
 use super::lock::lock;
 use super::node::Node;
 use super::privileges::has_capability;
 use super::record::{attributes_of, time_of};
-use super::store::{magic_path, status_of};
 use super::sys;
 use super::tree::{ATTRIBUTES_VALID, Tree};
 use crate::fuse::{Attributes, Birth, Caller, Capacity, Instant, SetAttributes, Stamp};

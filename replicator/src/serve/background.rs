@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::StatxFlags;
 use rustix::io::Errno;
 
+use super::descriptor::status_of;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Node, Standing};
 use super::privileges::{CAPABILITY, has_capability};
 use super::queue::Item;
 use super::record::attributes_of;
-use super::store::{Store, status_of};
+use super::store::Store;
 use crate::record::{Change, Record};
 
 /// How often the ring is looked at; a ring that fills wakes its reader before.

@@ -13,12 +13,13 @@ use rustix::fs::{OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::config::SyncMode;
+use super::descriptor::status_of;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Node, Standing};
 use super::record::time_of;
 use super::ship::{Urgency, Waiting};
-use super::store::{Store, status_of};
+use super::store::Store;
 use crate::fuse::Reply;
 use crate::journal::NotCommitted;
 use crate::record::{Lsn, Record, Time};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rustix::fs::{OFlags, StatxFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::descriptor::{magic_path, status_of};
 use super::lock::lock;
 use super::node::Node;
 use super::privileges::CAPABILITY;
-use super::store::{magic_path, status_of};
 use super::sys;
 use super::tree::Tree;
 use crate::fuse::{Caller, Reply};

@@ -14,10 +14,11 @@ use rustix::io::Errno;
 use super::attributes::attributes;
 use super::caller::acting;
 use super::class::Class;
+use super::descriptor::status_of;
 use super::lock::lock;
 use super::node::{Node, Standing};
 use super::record::{attributes_of, extended_of, kind_of, modified_of};
-use super::store::{Found, status_of};
+use super::store::Found;
 use super::tree::{ATTRIBUTES_VALID, NAME_VALID, Tree};
 use crate::fuse::{Caller, Entry, Opened, Ownership};
 use crate::record::{Place, Record};
@@ -353,7 +354,7 @@ fn permissions(ownership: Ownership) -> Mode {
 
 /// A path descriptor of an open file.
 fn path_descriptor(file: &OwnedFd) -> Result<OwnedFd, Errno> {
-    use super::store::magic_path;
+    use super::descriptor::magic_path;
     rustix::fs::open(
         magic_path(file.as_fd()),
         OFlags::PATH | OFlags::CLOEXEC,

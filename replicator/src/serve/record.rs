@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Statx, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
 
-use super::store::{magic_path, status_of};
+use super::descriptor::{magic_path, status_of};
 use crate::record::{Attributes, Extended, Kind, Time};
 
 pub fn time_of(stamp: &StatxTimestamp) -> Time {

@@ -1,13 +1,13 @@
 //! One backing directory: opening its objects, by identity and by name.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::class::{Class, Globs};
+use super::descriptor::{magic_path, status_of};
 use super::lock::lock;
 use super::node::{Node, Standing};
 use super::table::Table;
@@ -195,13 +195,4 @@ impl Store {
         path.remove(0);
         Ok(path)
     }
-}
-
-pub fn status_of(fd: BorrowedFd<'_>, mask: StatxFlags) -> Result<Statx, Errno> {
-    rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)
-}
-
-/// A path to the very object of a descriptor, for calls that take no path descriptor.
-pub fn magic_path(fd: BorrowedFd<'_>) -> CString {
-    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }

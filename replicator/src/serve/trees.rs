@@ -11,11 +11,12 @@ use rustix::fs::{Dir, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
 use super::Served;
+use super::descriptor::status_of;
 use super::lock::lock;
 use super::module::Module;
 use super::node::{Node, Standing};
 use super::record::{attributes_of, extended_of, kind_of, time_of};
-use super::store::{Found, Store, status_of};
+use super::store::{Found, Store};
 use super::sys;
 use crate::identity::Identity;
 use crate::journal::{Entry, Trees};

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
+use super::SurveyError;
 use crate::apply::{Found, attributes_of, extended_of, is_of_kind};
 use crate::journal::Entry;
 use crate::record::Kind;
@@ -45,6 +46,16 @@ pub struct Difference<'a> {
     /// Stands for what the primary has: equal when it did not change between two looks.
     pub fingerprint: [u8; 32],
 }
+
+/// Whether whoever hears of a difference wants to hear more of the same object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enough {
+    No,
+    Yes,
+}
+
+/// Hears of every difference.
+pub type Hear<'a> = dyn FnMut(&Difference<'_>) -> Result<Enough, SurveyError> + 'a;
 
 /// Everything in which `found` differs from what the primary's `entry` says, content aside.
 pub(super) fn aspects(found: &Found, entry: &Entry) -> Result<Vec<Aspect>, Errno> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::walk::Hear;
+use super::aspect::Hear;
 use super::{Aspect, Difference, Enough, SurveyError};
 use crate::apply::{BlockHashes, Found, HASH_BYTES};
 use crate::record::FileId;

@@ -19,10 +19,10 @@ use crate::apply::ApplyError;
 use crate::link::LinkError;
 
 pub use answer::Answerer;
-pub use aspect::{Aspect, Difference};
+pub use aspect::{Aspect, Difference, Enough};
 pub use call::Call;
 pub use verify::{Beside, Findings, verify};
-pub use walk::{Counts, Enough, Surveyor};
+pub use walk::{Counts, Surveyor};
 
 /// Files of which hashes are asked and not compared yet.
 const FILES_MAX: usize = 16;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::aspect::{aspects, fingerprint};
+use super::aspect::{Enough, Hear, aspects, fingerprint};
 use super::compared::{CompareError, Compared};
 use super::{Aspect, Difference, FILES_MAX, IsStopped, SurveyError};
 use crate::apply::{ApplyError, BlockHashes, Found, ObjectKind, Tree, Zeroes, names};
@@ -18,16 +18,6 @@ use crate::link::channel::{Channel, Inbox};
 use crate::record::{FileId, Kind};
 use crate::resync::BLOCK_BYTES;
 use crate::wire::Control;
-
-/// Whether whoever hears of a difference wants to hear more of the same object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enough {
-    No,
-    Yes,
-}
-
-/// Hears of every difference.
-pub type Hear<'a> = dyn FnMut(&Difference<'_>) -> Result<Enough, SurveyError> + 'a;
 
 /// A directory that both have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
