@@ -23,7 +23,7 @@ from telamon.lab.mirror import ALONE, MirrorInLab
 LAB = """\
 networks:
   lan: {ipv4: 10.0.0.0/24}
-  repl: {ipv4: 10.1.0.0/24, replication: preferred, mtu: 9000}
+  repl: {ipv4: 10.1.0.0/24, replication: preferred}
 hosts:
   n1: {kind: node, networks: [lan, repl]}
   n2: {kind: node, networks: [lan, repl]}

@@ -12,16 +12,6 @@ from telamon.lab.lab import Lab
 from telamon.lab.network import Direction
 
 NETWORKS = {"lan": "10.0.0", "repl": "10.1.0"}
-LARGE_FRAMES = """\
-networks:
-  lan: {ipv4: 10.0.0.0/24}
-  repl: {ipv4: 10.1.0.0/24, mtu: 9000}
-hosts:
-  h1: {kind: client, networks: [lan, repl]}
-  h2: {kind: client, networks: [lan, repl]}
-"""
-# From linux/in.h: no fragments.
-IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 ATTEMPTS = 15
 PAUSE_S = 0.1
 
@@ -57,22 +47,6 @@ def test_hosts_reach_each_other_by_address_and_name(bare_lab: Lab) -> None:
     assert picture(bare_lab) == WHOLE
     resolve = "import socket; print(*{a[4][0] for a in socket.getaddrinfo('n1', 1)})"
     assert bare_lab.host("c1").run(["python3", "-c", resolve]).stdout == "10.0.0.1\n"
-
-
-def test_frames_are_as_large_as_the_network_says(lab_name: str) -> None:
-    content = bytes(9000 - 28)  # less the headers of IPv4 and UDP
-    with (
-        Lab.up(lab_name, LARGE_FRAMES) as lab,
-        closing(socket_in(lab.host("h1"), socket.SOCK_DGRAM)) as here,
-        closing(socket_in(lab.host("h2"), socket.SOCK_DGRAM)) as there,
-    ):
-        here.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-        there.settimeout(5.0)
-        there.bind(("10.1.0.2", 0))
-        here.sendto(content, there.getsockname())
-        assert there.recv(len(content)) == content
-        with pytest.raises(OSError, match="too long"):
-            here.sendto(content, ("10.0.0.2", 9))
 
 
 @pytest.mark.parametrize(

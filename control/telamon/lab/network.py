@@ -56,12 +56,11 @@ def make_bridges(keeper: Process, networks: Iterable[Network]) -> None:
     _ip(keeper, lines)
 
 
-def connect(keeper: Process, init: Process, host: Host, networks: Iterable[Network]) -> None:
+def connect(keeper: Process, init: Process, host: Host) -> None:
     """Links a booting host to its networks and gives it its addresses. What a former life of the
     host left is removed first.
     """
     present = _links(keeper)
-    mtus = {network.name: network.mtu for network in networks}
     switch: list[str] = []
     inside: list[str] = ["link set lo up"]
     for network, addresses in host.links.items():
@@ -69,9 +68,8 @@ def connect(keeper: Process, init: Process, host: Host, networks: Iterable[Netwo
         if name in present:
             switch.append(f"link del {name}")
         switch.append(
-            f"link add {name} mtu {mtus[network]} type veth"
-            f" peer name {network} mtu {mtus[network]}"
-            f" address {_mac(host.name, network)} netns {init.id}"
+            f"link add {name} type veth"
+            f" peer name {network} address {_mac(host.name, network)} netns {init.id}"
         )
         switch.append(f"link set {name} master {network} up")
         inside += [

@@ -37,7 +37,7 @@ def boot(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         made = list(pool.map(lambda host: _make(lab, spec, keeper, host), hosts))
     for host, booting in zip(hosts, made, strict=True):
-        network.connect(keeper, booting.init, host, spec.networks)
+        network.connect(keeper, booting.init, host)
         network.silence(keeper, host, cuts_of(host, cuts))
     return {host.name: booting for host, booting in zip(hosts, made, strict=True)}
 

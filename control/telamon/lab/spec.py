@@ -54,8 +54,6 @@ class Network:
     ipv4: IPv4Network
     ipv6: IPv6Network | None
     replication: str
-    mtu: int
-    """Of every host's interface, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,6 @@ class _Network(Section):
     ipv4: Annotated[IPv4Network, PlainValidator(IPv4Network)]
     ipv6: Annotated[IPv6Network, PlainValidator(IPv6Network)] | None = None
     replication: Literal["preferred", "allowed", "never"] = "allowed"
-    mtu: Annotated[int, Field(ge=1280, le=65535)] = 1500
 
 
 class _Host(Section):
@@ -132,7 +129,7 @@ def lab_spec(text: str, source: str) -> LabSpec:
     file = parsed.model
     return LabSpec(
         networks=tuple(
-            Network(name, one.ipv4, one.ipv6, one.replication, one.mtu)
+            Network(name, one.ipv4, one.ipv6, one.replication)
             for name, one in file.networks.items()
         ),
         hosts=tuple(_host(number, name, file) for number, name in enumerate(file.hosts, start=1)),

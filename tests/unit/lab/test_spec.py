@@ -30,13 +30,6 @@ def test_addresses_follow_the_order_of_hosts() -> None:
     assert spec.hosts[2].address == "10.0.0.3"
 
 
-def test_a_network_may_have_large_frames() -> None:
-    spec = lab_spec(DEFAULT.replace("preferred}", "preferred, mtu: 9000}"), "default")
-    assert {network.name: network.mtu for network in spec.networks} == {"lan": 1500, "repl": 9000}
-    (fault,) = faults_of(DEFAULT.replace("preferred}", "preferred, mtu: 100}"))
-    assert "mtu" in fault
-
-
 def faults_of(text: str) -> list[str]:
     with pytest.raises(InvalidError) as caught:
         lab_spec(text, "lab.yaml")
