@@ -29,7 +29,7 @@ from bench.figure import Figure, Goal, GoalKind
 from telamon.bpf.program import Program, assemble_xdp
 
 PASS_EVERYTHING = bytes.fromhex("b7000000020000009500000000000000")
-RUNS = 9
+RUNS = 45
 REPEAT = 100_000
 SWITCHES = 200
 
