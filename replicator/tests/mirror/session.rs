@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc;
 
 use serde_json::json;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DEADLINE};
 use crate::tree;
 
 #[test]
@@ -111,6 +112,44 @@ fn commits_wait_for_a_lost_secondary_until_granted() {
     cluster.n2.signal(rustix::process::Signal::CONT);
     cluster.n1.until_link("live");
     cluster.n2.until_link("live");
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
+/// More commits wait for the peer than there may be threads, and others are served all the same.
+#[test]
+fn waiting_commits_keep_nobody_from_the_files() {
+    const WRITERS: usize = 200;
+    let mut cluster = Cluster::live(&json!({"peer_timeout_ms": 20_000}));
+    cluster.n2.signal(rustix::process::Signal::STOP);
+    let (tell, told) = mpsc::channel();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|number| {
+            let (path, tell) = (cluster.n1.data.join(number.to_string()), tell.clone());
+            std::thread::spawn(move || {
+                let mut file = File::create(path).unwrap();
+                file.write_all(b"content").unwrap();
+                tell.send(()).unwrap();
+                file.sync_all().unwrap();
+            })
+        })
+        .collect();
+    for _ in 0..WRITERS {
+        told.recv_timeout(DEADLINE).unwrap();
+    }
+    let (path, shown) = (cluster.n1.data.clone(), tell);
+    std::thread::spawn(move || {
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), WRITERS);
+        std::fs::write(path.join("another"), "content").unwrap();
+        std::fs::rename(path.join("another"), path.join("renamed")).unwrap();
+        shown.send(()).unwrap();
+    });
+    told.recv_timeout(DEADLINE).unwrap();
+    assert!(writers.iter().all(|writer| !writer.is_finished()));
+    cluster.n2.signal(rustix::process::Signal::CONT);
+    for writer in writers {
+        writer.join().unwrap();
+    }
     cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
     tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
 }
