@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -117,19 +118,22 @@ def test_without_an_agent_every_command_says_how_to_start_it(
     assert fault["code"] == "unreachable"
 
 
-def test_who_may_not_use_the_socket_is_told_how(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    (tmp_path / "run").mkdir(mode=0o755)
+def test_who_may_not_use_the_socket_is_told_how() -> None:
     # Nobody, who may read everything: the sources may lie in root's own directory.
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     reads = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     telamon = Path(sys.executable).parent / "telamon"
-    with socket.socket(socket.AF_UNIX) as agent:
-        agent.bind(str(tmp_path / "run" / "agent.sock"))
-        (tmp_path / "run" / "agent.sock").chmod(0o660)
+    with (
+        # Not below pytest's own directory, which is root's alone.
+        tempfile.TemporaryDirectory() as run,
+        socket.socket(socket.AF_UNIX) as agent,
+    ):
+        Path(run).chmod(0o755)
+        agent.bind(f"{run}/agent.sock")
+        Path(f"{run}/agent.sock").chmod(0o660)
         agent.listen()
         refused = subprocess.run(
-            [*nobody, *reads, telamon, f"--run={tmp_path / 'run'}", "status"],
+            [*nobody, *reads, telamon, f"--run={run}", "status"],
             capture_output=True,
             text=True,
             timeout=60,
