@@ -113,9 +113,11 @@ class ServedDirectory:
         return Path(self._errors.name).read_text(errors="replace")
 
     def remove(self) -> None:
-        """Leaves no process and no mount, whatever happened."""
+        """Leaves no process and no mount, whatever happened; says how a process ended by itself."""
         if self._process.poll() is None:
             self.kill()
+        else:
+            print(f"the process ended with {self._process.returncode}", self.errors(), sep="\n")
         for path in self.paths:
             while _is_mounted(path):
                 _run("umount", "-l", path)
