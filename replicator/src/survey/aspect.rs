@@ -43,7 +43,7 @@ pub struct Difference<'a> {
     pub aspect: Aspect,
     /// Of content: the block.
     pub block: u64,
-    /// Stands for what the primary has: equal when it did not change between two looks.
+    /// Stands for what the primary has, or for the object that it has not: equal when that did not change between two looks.
     pub fingerprint: [u8; 32],
 }
 
@@ -101,6 +101,11 @@ fn attribute_aspects(
         differing.push(Aspect::Extended);
     }
     Ok(differing)
+}
+
+/// See [`Difference::fingerprint`]: of an object that the primary has not. Another one that has its name meanwhile is new.
+pub(super) fn fingerprint_of_extra(found: &Found) -> [u8; 32] {
+    *blake3::hash(format!("{:?}", found.identity).as_bytes()).as_bytes()
 }
 
 /// See [`Difference::fingerprint`].

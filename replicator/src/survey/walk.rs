@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::aspect::{Enough, Hear, aspects, fingerprint};
+use super::aspect::{Enough, Hear, aspects, fingerprint, fingerprint_of_extra};
 use super::compared::{CompareError, Compared};
 use super::{Aspect, Difference, FILES_MAX, IsStopped, SurveyError};
 use crate::apply::{ApplyError, BlockHashes, Found, ObjectKind, Tree, Zeroes, names};
@@ -175,7 +175,7 @@ impl<'a> Surveyor<'a> {
                     found: Some(found),
                     aspect: Aspect::Extra,
                     block: 0,
-                    fingerprint: [0; 32],
+                    fingerprint: fingerprint_of_extra(found),
                 })?;
             }
         }
@@ -269,7 +269,8 @@ impl<'a> Surveyor<'a> {
                 is_last,
             } if file == compared.theirs && first_block == compared.next_block => (hashes, is_last),
             Control::Vanished { file } if file == compared.theirs => {
-                return compared.tell(Aspect::Extra, [0; 32], hear);
+                let fingerprint = fingerprint_of_extra(&compared.found);
+                return compared.tell(Aspect::Extra, fingerprint, hear);
             }
             other => return Err(unexpected(&other).into()),
         };
