@@ -70,8 +70,9 @@ impl Node {
                 feed: node.feed.clone(),
             };
             let found = survey(&module, &session);
-            node.conclude(&module, found, repair);
+            // Before it is told: who hears of the end may ask for the next one.
             node.is_verifying.store(false, Ordering::SeqCst);
+            node.conclude(&module, found, repair);
         };
         let spawned = std::thread::Builder::new()
             .name("verify".to_owned())
