@@ -1,6 +1,6 @@
 //! The threads that read requests and have them handled.
 //!
-//! A disk, or with `sync: always` the peer, blocks a thread for as long as it takes, so there is always one more thread that reads,
+//! A disk, or in a synchronous write the peer, blocks a thread for as long as it takes, so there is always one more thread that reads,
 //! up to a limit: a `stat` never waits for a flush. A request is handled by the thread that read it; its answer may come later, from
 //! another one ([`Reply`]).
 

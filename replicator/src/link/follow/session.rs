@@ -101,8 +101,8 @@ impl Caller {
                     let is_end = entry == Logged::ResyncEnd;
                     self.apply(lsn, &entry, target)?;
                     if is_end {
-                        *precedence = Precedence::take();
                         self.finish(&channel.clone(), session.log, target)?;
+                        *precedence = Precedence::take();
                     }
                     entries += 1;
                     if entries % BATCH_ENTRIES == 0 {

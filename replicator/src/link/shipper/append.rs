@@ -1,7 +1,7 @@
 //! The file system's side: entries in, and towards the socket.
 
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 
 use super::{BATCH_BYTES, FLUSH_BYTES, Mode, Shipper, State};
 use crate::journal::{Entry, Journal, Then};
@@ -46,12 +46,7 @@ impl Shipper {
                 state = locked(&self.state);
                 continue;
             }
-            state.waiters += 1;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.waiters -= 1;
+            state = self.await_change(state);
         }
     }
 

@@ -160,12 +160,7 @@ impl Shipper {
             if state.queue.held_bytes() <= bytes {
                 return true;
             }
-            state.waiters += 1;
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.waiters -= 1;
+            state = self.await_change(state);
         }
     }
 
@@ -234,19 +229,32 @@ impl Shipper {
     }
 
     fn publish(&self, state: &State) {
-        let bound = match state.mode {
-            Mode::Alone | Mode::Resync { alone: true } => u64::MAX,
-            Mode::Resync { alone: false } | Mode::Closed => 0,
-            Mode::Buffering | Mode::Waiting | Mode::Live if self.limits.wants_durable => {
-                state.durable.0 + 1
-            }
-            Mode::Buffering | Mode::Waiting | Mode::Live => state.applied.0 + 1,
-        };
-        self.parked.reach(bound);
+        self.parked.reach(state.bound(self.limits.wants_durable));
+    }
+
+    /// Waits until positions moved, space came, or the mode changed.
+    fn await_change<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.waiters += 1;
+        let mut state = self
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        state
     }
 }
 
 impl State {
+    /// Commits below this position need not wait: everything up to there is where the module wants it.
+    fn bound(&self, wants_durable: bool) -> u64 {
+        match self.mode {
+            Mode::Alone | Mode::Resync { alone: true } => u64::MAX,
+            Mode::Resync { alone: false } | Mode::Closed => 0,
+            Mode::Buffering | Mode::Waiting | Mode::Live if wants_durable => self.durable.0 + 1,
+            Mode::Buffering | Mode::Waiting | Mode::Live => self.applied.0 + 1,
+        }
+    }
+
     fn keeps(&self) -> bool {
         matches!(
             self.mode,
@@ -293,6 +301,26 @@ mod tests {
             is_asynchronous: false,
         };
         Shipper::new(1, limits)
+    }
+
+    #[test]
+    fn a_commit_waits_for_what_the_module_wants_of_the_peer() {
+        let shipper = shipper();
+        let mut state = locked(&shipper.state);
+        (state.applied, state.durable) = (Lsn(7), Lsn(5));
+        let mut bounds = |mode| {
+            state.mode = mode;
+            [true, false].map(|wants_durable| state.bound(wants_durable))
+        };
+        for mode in [Mode::Live, Mode::Buffering, Mode::Waiting] {
+            assert_eq!(bounds(mode), [6, 8], "{mode:?}");
+        }
+        for mode in [Mode::Alone, Mode::Resync { alone: true }] {
+            assert_eq!(bounds(mode), [u64::MAX; 2], "{mode:?}");
+        }
+        for mode in [Mode::Resync { alone: false }, Mode::Closed] {
+            assert_eq!(bounds(mode), [0, 0], "{mode:?}");
+        }
     }
 
     #[test]
