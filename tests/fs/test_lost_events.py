@@ -36,9 +36,10 @@ def starve(process_id: int) -> None:
     """Gives its threads only what this one leaves of a processor: else they empty even this ring in
     time, where they have one to themselves.
     """
-    os.sched_setaffinity(0, {0})
+    shared = {min(os.sched_getaffinity(0))}
+    os.sched_setaffinity(0, shared)
     for thread in Path(f"/proc/{process_id}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {0})
+        os.sched_setaffinity(int(thread.name), shared)
         os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
 
 

@@ -40,9 +40,10 @@ print(CaptureSet("{MODULE}", ring_bytes={RING_BYTES}).ensure([Path("{DIRECTORY}"
 # empties even this ring in time.
 BURSTS = """
 import itertools, os, random, sys
-os.sched_setaffinity(0, {0})
+shared = {min(os.sched_getaffinity(0))}
+os.sched_setaffinity(0, shared)
 for thread in map(int, os.listdir(f"/proc/{sys.argv[2]}/task")):
-    os.sched_setaffinity(thread, {0})
+    os.sched_setaffinity(thread, shared)
     os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
 files = [os.open(f"{sys.argv[1]}/file{n}", os.O_RDWR | os.O_CREAT) for n in range(4)]
 for number in itertools.count(1):

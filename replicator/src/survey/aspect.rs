@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::SurveyError;
 use crate::apply::{Found, attributes_of, extended_of, is_of_kind};
+use crate::identity::Identity;
 use crate::journal::Entry;
 use crate::record::Kind;
 
@@ -104,8 +105,8 @@ fn attribute_aspects(
 }
 
 /// See [`Difference::fingerprint`]: of an object that the primary has not. Another one that has its name meanwhile is new.
-pub(super) fn fingerprint_of_extra(found: &Found) -> [u8; 32] {
-    *blake3::hash(format!("{:?}", found.identity).as_bytes()).as_bytes()
+pub(super) fn fingerprint_of_extra(object: Identity) -> [u8; 32] {
+    *blake3::hash(format!("{object:?}").as_bytes()).as_bytes()
 }
 
 /// See [`Difference::fingerprint`].
@@ -123,4 +124,18 @@ pub(super) fn fingerprint(entry: &Entry, aspect: Aspect) -> [u8; 32] {
         Aspect::Links => entry.links.to_string(),
     };
     *blake3::hash(shown.as_bytes()).as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extra_object_made_anew_under_its_name_is_another_one() {
+        let object = |inode, generation| fingerprint_of_extra(Identity { inode, generation });
+        assert_eq!(object(12, 1), object(12, 1));
+        assert_ne!(object(12, 1), object(13, 1));
+        // The inode was used again.
+        assert_ne!(object(12, 1), object(12, 2));
+    }
 }

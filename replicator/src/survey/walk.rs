@@ -175,7 +175,7 @@ impl<'a> Surveyor<'a> {
                     found: Some(found),
                     aspect: Aspect::Extra,
                     block: 0,
-                    fingerprint: fingerprint_of_extra(found),
+                    fingerprint: fingerprint_of_extra(found.identity),
                 })?;
             }
         }
@@ -269,7 +269,7 @@ impl<'a> Surveyor<'a> {
                 is_last,
             } if file == compared.theirs && first_block == compared.next_block => (hashes, is_last),
             Control::Vanished { file } if file == compared.theirs => {
-                let fingerprint = fingerprint_of_extra(&compared.found);
+                let fingerprint = fingerprint_of_extra(compared.found.identity);
                 return compared.tell(Aspect::Extra, fingerprint, hear);
             }
             other => return Err(unexpected(&other).into()),
