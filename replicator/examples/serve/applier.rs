@@ -34,6 +34,9 @@ enum Object {
 pub struct Applier {
     copies: Vec<Copy>,
     objects: HashMap<FileId, Object>,
+    /// What lost a name last: content of a file that is still open may stand between the end of its last name and its `Forget`.
+    /// Names are removed one after another, so there is one such object at most.
+    parting: Option<OwnedFd>,
 }
 
 impl Applier {
@@ -48,6 +51,7 @@ impl Applier {
         Ok(Applier {
             copies: copies.collect::<Result<_>>()?,
             objects: HashMap::new(),
+            parting: None,
         })
     }
 
@@ -74,12 +78,7 @@ impl Applier {
         })?;
         let parent = self.open(directory, OFlags::PATH)?;
         for (name, file, is_directory) in children {
-            let opened = rustix::fs::openat(
-                &parent,
-                &name[..],
-                OFlags::PATH | OFlags::NOFOLLOW,
-                Mode::empty(),
-            )?;
+            let opened = named(&parent, &name)?;
             let identity = self.copies[usize::from(file.tree)]
                 .codec
                 .identify(opened.as_fd())?;
@@ -145,6 +144,7 @@ impl Applier {
                 from, to, flags, ..
             } => {
                 let (source, target) = (self.path(from.parent)?, self.path(to.parent)?);
+                self.parting = named(&target, &to.name).ok();
                 let flags = RenameFlags::from_bits_retain(*flags);
                 rustix::fs::renameat_with(&source, &from.name[..], &target, &to.name[..], flags)?;
                 self.touch_parent(from)?;
@@ -227,12 +227,7 @@ impl Applier {
                 )?;
             }
         }
-        let object = rustix::fs::openat(
-            &parent,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW,
-            Mode::empty(),
-        )?;
+        let object = named(&parent, name)?;
         let identity = self.copies[usize::from(file.tree)]
             .codec
             .identify(object.as_fd())?;
@@ -250,8 +245,10 @@ impl Applier {
         self.touch_parent(place)
     }
 
-    fn remove(&self, place: &Place<'_>, flags: AtFlags) -> Result<()> {
-        rustix::fs::unlinkat(self.path(place.parent)?, &place.name[..], flags)?;
+    fn remove(&mut self, place: &Place<'_>, flags: AtFlags) -> Result<()> {
+        let parent = self.path(place.parent)?;
+        self.parting = Some(named(&parent, &place.name)?);
+        rustix::fs::unlinkat(&parent, &place.name[..], flags)?;
         self.touch_parent(place)
     }
 
@@ -317,6 +314,12 @@ impl Applier {
             XattrFlags::empty(),
         )?)
     }
+}
+
+/// What a name leads to.
+fn named(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
 fn all(attributes: &Attributes) -> Change {
