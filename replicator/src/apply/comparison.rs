@@ -152,18 +152,8 @@ impl Store {
         entry: Option<&Entry>,
         wants: &mut Vec<Want>,
     ) -> Result<(), ApplyError> {
-        let tree = self.tree(spot.directory);
-        let occupant = tree
-            .find(spot.descriptor.as_fd(), spot.name)
-            .map_err(self.blame_name(spot.directory, spot.name, "look at"))?;
         if let Some(object) = self.bindings.get(file).copied() {
-            if occupant
-                .as_ref()
-                .is_some_and(|found| found.identity == object.identity)
-            {
-                return Ok(());
-            }
-            if self.bring(spot, file, object)? {
+            if self.is_at(spot, file)? || self.bring(spot, file, object)? {
                 return Ok(());
             }
             // It lost its last name here while it kept another one on the primary.
@@ -172,6 +162,11 @@ impl Store {
         let Some(entry) = entry else {
             return Err(self.diverged(file, "move it", "the peer did not describe it"));
         };
+        // Looked at only now: whatever was there may have made room for the object that turned out to be gone.
+        let occupant = self
+            .tree(spot.directory)
+            .find(spot.descriptor.as_fd(), spot.name)
+            .map_err(self.blame_name(spot.directory, spot.name, "look at"))?;
         match occupant {
             Some(found) if self.is_adoptable(spot.directory.tree, &found, entry)? => {
                 self.adopt(spot, &found, entry, wants)

@@ -301,3 +301,30 @@ fn equal_trees_cost_hashes_only() {
     assert_eq!(hashes(File::open(path).unwrap()), theirs);
     assert!(resync.questions.is_empty());
 }
+
+#[test]
+fn a_file_that_lost_its_last_name_here_takes_the_place_of_another() {
+    let mut resync = Resync::meet(&[], &[], 100);
+    let (here, there) = (
+        resync.secondary.path().to_path_buf(),
+        resync.primary.path().to_path_buf(),
+    );
+    for tree in [&here, &there] {
+        std::fs::create_dir(tree.join("d")).unwrap();
+        std::fs::write(tree.join("first"), "content").unwrap();
+    }
+    std::fs::hard_link(there.join("first"), there.join("d/second")).unwrap();
+    std::fs::write(here.join("d/second"), "something else").unwrap();
+    resync.answer(0);
+    // Known now, and open; its other name is not known yet.
+    std::fs::write(there.join("first"), "written").unwrap();
+    resync.log(&Logged::Record(Record::Data {
+        file: resync.primary.id(&there.join("first")),
+        offset: 0,
+        content: b"written".as_slice().into(),
+    }));
+    std::fs::remove_file(there.join("first")).unwrap();
+    let place = resync.primary.place(&there.join("first"));
+    resync.log(&Logged::Record(Record::Unlink { place }));
+    resync.finish();
+}
