@@ -224,9 +224,10 @@ impl Tree {
             )?;
             let mut pending = lock(&target.pending);
             pending.expose();
+            // A file system that shares blocks copies holes as holes.
             pending
                 .ranges
-                .add(target_offset..target_offset + copied as u64);
+                .mark(target_offset..target_offset + copied as u64);
             self.module
                 .touch(self.store(), target, &mut pending, Instant::now());
             copied

@@ -124,7 +124,7 @@ impl Module {
     /// Beyond the size that the file has when it is read there is nothing to ship, so the end need not be known.
     fn mark_whole(&self, store: &Store, node: &Arc<Node>) {
         let mut pending = lock(&node.pending);
-        pending.ranges.add(0..u64::MAX);
+        pending.ranges.mark(0..u64::MAX);
         pending.is_resized = true;
         // What was lost may have been the sign of a mapping.
         pending.is_mapped = true;

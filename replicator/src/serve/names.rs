@@ -320,7 +320,7 @@ impl Tree {
             size: status.stx_size,
         });
         let mut pending = lock(&node.pending);
-        pending.ranges.add(0..status.stx_size);
+        pending.ranges.mark(0..status.stx_size);
         self.module
             .touch(self.store(), node, &mut pending, Instant::now());
         Ok(true)

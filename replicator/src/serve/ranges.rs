@@ -1,7 +1,7 @@
 //! Byte ranges of one file that changed and are still to be read.
 //!
-//! Bounded: when there are too many, neighbours are joined across the gaps between them. What is joined was not all written, so a
-//! set that is no longer exact may cover holes.
+//! Bounded: when there are too many, neighbours are joined across the gaps between them. What is joined was not all written, nor is all
+//! that a comparison marks, so a set that is not exact may cover holes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,10 @@ const PAGE: u64 = 4096;
 pub struct Ranges {
     /// Start to end.
     ends: BTreeMap<u64, u64>,
-    /// Ranges lie on multiples of this, once there were too many; 0 while they are exact.
+    /// Ranges lie on multiples of this, once there were too many; 0 before.
     grain: u64,
+    /// Something in the set was not written, only marked.
+    is_marked: bool,
 }
 
 impl Ranges {
@@ -28,17 +30,23 @@ impl Ranges {
         self.ends.is_empty()
     }
 
-    /// Whether every byte in the set was reported, none only joined in.
+    /// Whether every byte in the set was written, none only joined in or marked.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.grain == 0
+        self.grain == 0 && !self.is_marked
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ends.iter().map(|(&start, &end)| start..end)
     }
 
-    /// Adds a range; an empty one changes nothing.
+    /// Adds a range of which not every byte needs to have been written.
+    pub fn mark(&mut self, range: Range<u64>) {
+        self.is_marked |= !range.is_empty();
+        self.add(range);
+    }
+
+    /// Adds a range that was written; an empty one changes nothing.
     pub fn add(&mut self, range: Range<u64>) {
         let range = self.aligned(range);
         if range.is_empty() {
@@ -135,6 +143,7 @@ impl Ranges {
         let mut taken = Ranges {
             ends: BTreeMap::new(),
             grain: self.grain,
+            is_marked: self.is_marked,
         };
         let mut left = length_max;
         while left > 0 {
@@ -154,7 +163,7 @@ impl Ranges {
 
     fn reset_if_empty(&mut self) {
         if self.ends.is_empty() {
-            self.grain = 0;
+            *self = Ranges::default();
         }
     }
 }
@@ -229,6 +238,17 @@ mod tests {
         }
         assert!(!ranges.take(u64::MAX).is_empty());
         assert!(ranges.is_exact(), "an empty set is exact again");
+    }
+
+    #[test]
+    fn what_is_marked_makes_a_set_inexact_until_all_of_it_is_taken() {
+        let mut ranges = Ranges::default();
+        ranges.add(0..100);
+        ranges.mark(7..7);
+        assert!(ranges.is_exact());
+        ranges.mark(200..300);
+        assert!(!ranges.take(50).is_exact() && !ranges.is_exact());
+        assert!(!ranges.take(u64::MAX).is_exact() && ranges.is_exact());
     }
 
     #[test]

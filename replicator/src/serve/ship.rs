@@ -123,7 +123,7 @@ impl Module {
             Err(Errno::STALE) => {}
             Err(errno) => {
                 for range in ranges.iter() {
-                    pending.ranges.add(range);
+                    pending.ranges.mark(range);
                 }
                 pending.is_resized |= is_resized;
                 drop(pending);

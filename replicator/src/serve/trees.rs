@@ -114,7 +114,7 @@ impl Trees for Served {
         let (store, node) = self.module.obtain(file)?;
         let mut pending = lock(&node.pending);
         for range in ranges {
-            pending.ranges.add(range.clone());
+            pending.ranges.mark(range.clone());
         }
         self.module
             .touch(store, &node, &mut pending, Instant::now());

@@ -106,6 +106,43 @@ fn trees_become_equal_while_the_application_works() {
     }
 }
 
+/// Holes that a comparison covers stay holes, also when a commit takes what is marked before the background does.
+#[test]
+fn holes_stay_holes_while_the_application_commits() {
+    const FILES: usize = 300;
+    let mut cluster = Cluster::new(&json!({}));
+    for (data, byte) in [(&cluster.n1.data, 1), (&cluster.n2.data, 2)] {
+        for number in 0..FILES {
+            let file = std::fs::File::create(data.join(format!("sparse{number}"))).unwrap();
+            file.write_all_at(&[byte; 4096], 60_000).unwrap();
+        }
+    }
+    cluster.n1.start();
+    cluster.n1.call("promote", json!({"force": true}));
+    cluster.n1.call("grant", json!({}));
+    let stop = Arc::new(AtomicBool::new(false));
+    let committing = [0, FILES / 2].map(|first| {
+        let (stop, data) = (stop.clone(), cluster.n1.data.clone());
+        std::thread::spawn(move || {
+            let open = |number| std::fs::File::open(data.join(format!("sparse{number}"))).unwrap();
+            let files: Vec<_> = (first..first + FILES / 2).map(open).collect();
+            while !stop.load(Ordering::Relaxed) {
+                for file in &files {
+                    file.sync_data().unwrap();
+                }
+            }
+        })
+    });
+    cluster.n2.start();
+    cluster.n2.call("connect", json!({}));
+    both_live(&mut cluster);
+    stop.store(true, Ordering::Relaxed);
+    for thread in committing {
+        thread.join().unwrap();
+    }
+    end_equal(&mut cluster);
+}
+
 #[test]
 fn an_interrupted_comparison_begins_again() {
     let seed = seed();
