@@ -98,10 +98,23 @@ impl Channel {
                     tls.write_tls(&mut *sealed)?;
                 }
             }
-            (&self.socket).write_all(&sealed)?;
+            (&self.socket)
+                .write_all(&sealed)
+                .map_err(|error| self.told(error))?;
         }
         *locked(&self.last_sent) = Instant::now();
         Ok(())
+    }
+
+    /// An error of writing, in the words of its cause.
+    fn told(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return error;
+        }
+        let limit = self.socket.write_timeout().ok().flatten();
+        let waited = limit.unwrap_or_default().as_millis();
+        let cause = format!("the peer took nothing for {waited} ms");
+        io::Error::new(io::ErrorKind::TimedOut, cause)
     }
 
     /// Sends one frame outside the log.

@@ -12,7 +12,7 @@ use crate::wire::Control;
 /// Keepalives in one `peer_timeout`.
 const BEATS: u32 = 8;
 
-/// Beats until it is dropped.
+/// Beats until it is dropped, which waits for a beat under way: close the channel before where the peer may have stopped reading.
 pub struct Pulse {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -32,6 +32,27 @@ impl SmallDisk {
     }
 }
 
+/// Nothing is written to the disk while this lives.
+struct Frozen<'a>(&'a SmallDisk);
+
+impl SmallDisk {
+    fn freeze(&self) -> Frozen<'_> {
+        self.fsfreeze("--freeze");
+        Frozen(self)
+    }
+
+    fn fsfreeze(&self, option: &str) {
+        let status = Command::new("fsfreeze").arg(option).arg(&self.0).status();
+        assert!(status.unwrap().success(), "{option}");
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.fsfreeze("--unfreeze");
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         use rustix::mount::{UnmountFlags, unmount};
@@ -93,4 +114,44 @@ fn a_full_secondary_says_so_and_returns_when_there_is_room() {
     cluster.n1.call("demote", json!({"timeout_ms": 20_000}));
     tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
     cluster.n2.kill();
+}
+
+/// The secondary's process lives and its disk does nothing: neither a commit nor what waits in the sockets may be held up by that.
+#[test]
+fn a_secondary_whose_disk_hangs_is_given_up() {
+    for megabytes in [1, 40] {
+        let mut cluster = Cluster::new(&json!({"peer_timeout_ms": 300}));
+        let disk = cluster.n2.home.join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let small = SmallDisk::mount(&cluster.n2.home.join("image"), &disk, 200);
+        cluster.n2.data = disk.join("data");
+        std::fs::create_dir(&cluster.n2.data).unwrap();
+        let directories = json!([{"path": cluster.n2.data}]);
+        cluster.n2.configure("directories", directories);
+        cluster.n1.start();
+        cluster.n2.start();
+        cluster.n1.call("promote", json!({"force": true}));
+        cluster.n1.call("grant", json!({}));
+        cluster.n2.call("connect", json!({}));
+        cluster.n1.until_link("live");
+
+        let frozen = small.freeze();
+        let path = cluster.n1.data.join("large");
+        let writer = std::thread::spawn(move || {
+            let mut file = File::create(path).unwrap();
+            file.write_all(&vec![2; megabytes << 20]).unwrap();
+            file.sync_all().unwrap();
+        });
+        cluster.n1.until("given up", |status| {
+            let reason = status["link_reason"].as_str().unwrap();
+            status["commits"] == "waiting" && reason.contains("applied nothing for 1500 ms")
+        });
+        cluster.n1.call("grant", json!({}));
+        writer.join().unwrap();
+        drop(frozen);
+        cluster.n1.until_link("live");
+        cluster.n2.until_link("live");
+        cluster.n1.call("demote", json!({"timeout_ms": 20_000}));
+        tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+    }
 }

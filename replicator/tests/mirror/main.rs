@@ -9,6 +9,7 @@ mod cluster;
 mod faults;
 mod full;
 mod hostile;
+mod interruptions;
 mod keep;
 mod mutator;
 mod resync;

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
@@ -234,6 +237,34 @@ impl Mutator {
         }
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+}
+
+/// A mutator that does not stop until it is told to.
+pub struct Storm {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Storm {
+    pub fn begin(root: &Path, seed: u64) -> Storm {
+        let mut mutator = Mutator::new(root, seed);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let end = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            let mut count = 0;
+            while !end.load(Ordering::Relaxed) {
+                count += u64::from(mutator.step());
+            }
+            count
+        });
+        Storm { is_over, thread }
+    }
+
+    /// Returns how many operations worked.
+    pub fn end(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
     }
 }
 

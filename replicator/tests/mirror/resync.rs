@@ -3,28 +3,12 @@
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::mutator::{Mutator, Random, seed};
+use crate::mutator::{Mutator, Random, Storm, seed};
 use crate::tree;
-
-/// Changes `cluster.n1`'s directory until it is told to stop.
-fn mutate(cluster: &Cluster, seed: u64) -> (Arc<AtomicBool>, JoinHandle<u64>) {
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut mutator = Mutator::new(&cluster.n1.data, seed);
-    let stopped = stop.clone();
-    let thread = std::thread::spawn(move || {
-        let mut count = 0;
-        while !stopped.load(Ordering::Relaxed) {
-            count += u64::from(mutator.step());
-        }
-        count
-    });
-    (stop, thread)
-}
 
 /// Slow enough that much happens meanwhile.
 #[test]
@@ -37,13 +21,12 @@ fn trees_become_equal_under_a_storm() {
     cluster.n1.start();
     cluster.n1.call("promote", json!({"force": true}));
     cluster.n1.call("grant", json!({}));
-    let storms = [2, 3, 4].map(|salt| mutate(&cluster, seed ^ salt));
+    let storms = [2, 3, 4].map(|salt| Storm::begin(&cluster.n1.data, seed ^ salt));
     cluster.n2.start();
     cluster.n2.call("connect", json!({}));
     both_live(&mut cluster);
-    for (stop, thread) in storms {
-        stop.store(true, Ordering::Relaxed);
-        println!("{} operations", thread.join().unwrap());
+    for storm in storms {
+        println!("{} operations", storm.end());
     }
     end_equal(&mut cluster);
 }
@@ -96,12 +79,11 @@ fn trees_become_equal_while_the_application_works() {
         cluster.n1.start();
         cluster.n1.call("promote", json!({"force": true}));
         cluster.n1.call("grant", json!({}));
-        let (stop, thread) = mutate(&cluster, seed ^ 2);
+        let storm = Storm::begin(&cluster.n1.data, seed ^ 2);
         cluster.n2.start();
         cluster.n2.call("connect", json!({}));
         both_live(&mut cluster);
-        stop.store(true, Ordering::Relaxed);
-        println!("{} operations, seed {seed}", thread.join().unwrap());
+        println!("{} operations, seed {seed}", storm.end());
         end_equal(&mut cluster);
     }
 }
@@ -153,7 +135,7 @@ fn an_interrupted_comparison_begins_again() {
     cluster.n1.start();
     cluster.n1.call("promote", json!({"force": true}));
     cluster.n1.call("grant", json!({}));
-    let (stop, thread) = mutate(&cluster, seed ^ 2);
+    let storm = Storm::begin(&cluster.n1.data, seed ^ 2);
     for _ in 0..3 {
         cluster.n2.start();
         cluster.n2.call("connect", json!({}));
@@ -170,8 +152,7 @@ fn an_interrupted_comparison_begins_again() {
     cluster.n2.start();
     cluster.n2.call("connect", json!({}));
     both_live(&mut cluster);
-    stop.store(true, Ordering::Relaxed);
-    thread.join().unwrap();
+    storm.end();
     end_equal(&mut cluster);
 }
 

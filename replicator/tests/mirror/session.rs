@@ -116,6 +116,27 @@ fn commits_wait_for_a_lost_secondary_until_granted() {
     tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
 }
 
+/// What waits in the sockets must not keep the session of a peer that is silent alive.
+#[test]
+fn a_frozen_secondary_is_given_up_with_full_sockets() {
+    let mut cluster = Cluster::live(&json!({"peer_timeout_ms": 500}));
+    cluster.n2.signal(rustix::process::Signal::STOP);
+    let path = cluster.n1.data.join("large");
+    let writer = std::thread::spawn(move || {
+        let mut file = File::create(path).unwrap();
+        file.write_all(&vec![7; 40_000_000]).unwrap();
+        file.sync_all().unwrap();
+    });
+    cluster.n1.until_commits("waiting");
+    cluster.n1.call("grant", json!({}));
+    writer.join().unwrap();
+    cluster.n2.signal(rustix::process::Signal::CONT);
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
 /// More commits wait for the peer than there may be threads, and others are served all the same.
 #[test]
 fn waiting_commits_keep_nobody_from_the_files() {

@@ -45,6 +45,8 @@ impl Caller {
             );
         }
         channel.set_timeout(self.settings.peer_timeout)?;
+        // A primary always listens, so one that takes nothing for as long is gone, however much is on its way to it.
+        channel.limit_sending(Some(self.settings.peer_timeout))?;
         let mut session = Session {
             channel: channel.clone(),
             inbox,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 use super::Leader;
 use crate::journal::Journal;
@@ -16,21 +17,54 @@ use crate::record::Lsn;
 use crate::resync::{REQUESTS_MAX, Request, Source};
 use crate::wire::{Closing, Control, Frame, Refusal, StartMode};
 
-/// Beats (eight in a `peer_timeout`) without progress of acknowledgements after which a peer that lives counts as stuck.
-const STUCK_BEATS: u32 = 40;
+/// So many `peer_timeout`s may a peer that lives apply nothing while callers wait for it.
+const STUCK_TIMEOUTS: u32 = 5;
+
+/// Whether the peer applies what callers wait for, as seen by the thread that hears it: no other is sure never to wait for the peer.
+struct Progress {
+    /// `None` while nobody waits.
+    applied: Option<Lsn>,
+    since: Instant,
+}
+
+impl Progress {
+    /// How long callers have been waiting for the entry behind `applied`; zero while nobody waits.
+    fn stands_still(&mut self, applied: Option<Lsn>, now: Instant) -> Duration {
+        if applied.is_none() || applied != self.applied {
+            *self = Progress {
+                applied,
+                since: now,
+            };
+        }
+        now - self.since
+    }
+}
 
 impl Leader {
-    /// Hears the secondary until the session ends; says why it did.
+    /// Hears the secondary until the session ends, then closes the channel; says why it ended.
     pub(super) fn converse(
         self: &Arc<Leader>,
         channel: &Arc<Channel>,
         inbox: &mut Inbox,
         mode: StartMode,
     ) -> LinkError {
-        let _pulse = match self.pulse(channel) {
+        let pulse = match self.pulse(channel) {
             Ok(pulse) => pulse,
             Err(error) => return error.into(),
         };
+        let end = self.carry(channel, inbox, mode);
+        // First: the pulse, too, may be about to write to a peer that takes nothing.
+        channel.close();
+        drop(pulse);
+        end
+    }
+
+    fn carry(
+        self: &Arc<Leader>,
+        channel: &Arc<Channel>,
+        inbox: &mut Inbox,
+        mode: StartMode,
+    ) -> LinkError {
         let mut source = None;
         if mode == StartMode::Resync {
             let (sender, requests) = sync_channel(REQUESTS_MAX);
@@ -57,10 +91,19 @@ impl Leader {
         } else {
             self.shipper.flush();
         }
+        let limit = self.settings.peer_timeout * STUCK_TIMEOUTS;
+        let mut progress = Progress {
+            applied: None,
+            since: Instant::now(),
+        };
         loop {
             if let Err(error) = self.hear(channel, inbox, source.as_ref()) {
                 return error;
             }
+            if progress.stands_still(self.shipper.awaited_behind(), Instant::now()) >= limit {
+                return LinkError::Stuck(limit);
+            }
+            // A peer that lives is heard several times in its timeout.
             if let Err(error) = inbox.fill(channel) {
                 return error;
             }
@@ -122,24 +165,9 @@ impl Leader {
 
     fn pulse(&self, channel: &Arc<Channel>) -> io::Result<Pulse> {
         let shipper = self.shipper.clone();
-        let watched = channel.clone();
-        let (mut applied, mut beats) = (Lsn(0), 0);
-        Pulse::start(channel.clone(), self.settings.peer_timeout, move || {
-            // What was appended without a flush goes out with the next beat at the latest.
-            shipper.flush();
-            let lag = shipper.lag();
-            let now = Lsn(shipper.last().0 - lag.records);
-            beats = if lag.records > 0 && now == applied {
-                beats + 1
-            } else {
-                0
-            };
-            applied = now;
-            if beats >= STUCK_BEATS && shipper.mode() == Mode::Live {
-                tracing::warn!("the peer lives but applies nothing: giving its session up");
-                watched.close();
-            }
-        })
+        // What was appended without a flush goes out with the next beat at the latest.
+        let beat = move || shipper.flush();
+        Pulse::start(channel.clone(), self.settings.peer_timeout, beat)
     }
 
     /// The peer has asked for everything and got it. False if the session is over.
@@ -204,5 +232,30 @@ fn ask(source: Option<&SyncSender<Request>>, control: Control) -> Result<(), Lin
         Err(TrySendError::Disconnected(_)) => Err(LinkError::Refused(
             "the resynchronisation was given up".to_owned(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_position_that_callers_wait_behind_can_stand_still() {
+        let start = Instant::now();
+        let mut progress = Progress {
+            applied: None,
+            since: start,
+        };
+        let mut after = |seconds, applied: Option<u64>| {
+            let now = start + Duration::from_secs(seconds);
+            progress.stands_still(applied.map(Lsn), now).as_secs()
+        };
+        assert_eq!(after(10, None), 0);
+        assert_eq!(after(20, Some(7)), 0);
+        assert_eq!(after(25, Some(7)), 5);
+        assert_eq!(after(30, Some(8)), 0);
+        assert_eq!(after(33, Some(8)), 3);
+        assert_eq!(after(40, None), 0);
+        assert_eq!(after(50, Some(8)), 0);
     }
 }

@@ -16,14 +16,19 @@ impl Leader {
     /// Answers until the secondary has seen enough. One survey at a time: a newer one ends the older.
     pub(super) fn show(&self, channel: &Arc<Channel>, inbox: &mut Inbox, hello: &Hello) {
         let end = match self.begin_survey(channel, hello) {
-            Ok(_pulse) => {
+            Ok(pulse) => {
                 let (trees, shipper) = (self.trees.clone(), self.shipper.clone());
-                Answerer::new(channel.clone(), trees, shipper).serve(inbox)
+                let end = Answerer::new(channel.clone(), trees, shipper).serve(inbox);
+                channel.close();
+                drop(pulse);
+                end
             }
-            Err(error) => error,
+            Err(error) => {
+                channel.close();
+                error
+            }
         };
         tracing::info!("survey by {} ended: {end}", self.settings.peer);
-        channel.close();
         let mut admission = locked(&self.admission);
         if admission
             .survey

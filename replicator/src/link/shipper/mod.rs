@@ -144,6 +144,18 @@ impl Shipper {
         }
     }
 
+    /// The last entry that the peer applied, while callers wait for a later one or for room.
+    #[must_use]
+    pub fn awaited_behind(&self) -> Option<Lsn> {
+        let state = locked(&self.state);
+        let is_awaited = match state.mode {
+            Mode::Live => state.applied < state.queue.last(),
+            Mode::Resync { .. } => state.queue.held_bytes() >= self.limits.queue_bytes,
+            Mode::Buffering | Mode::Waiting | Mode::Alone | Mode::Closed => false,
+        };
+        is_awaited.then_some(state.applied)
+    }
+
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         locked(&self.state).sent_bytes
