@@ -18,8 +18,10 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 fn main() -> Result<()> {
     let path = socket_path()?;
     let filter = EnvFilter::try_from_env("TELAMON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Off the data path: a log on a disk that is full or hangs must hold nothing up. What does not fit is dropped.
+    let (log, _rest) = tracing_appender::non_blocking(std::io::stderr());
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(log)
         .with_ansi(false)
         // On a full disk the complaint about the log would end the process: it goes the same way, and panics.
         .log_internal_errors(false)

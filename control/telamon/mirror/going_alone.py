@@ -6,8 +6,9 @@ time and the isolation rule allows it, or (d) hears nothing of us for the loss t
 no secondary that could still take over is left behind by a peer that it is connected with.
 
 The other side: a node that is asked stops being current at once, marks its data durably, answers.
-One whose replicator is about to start waits for it. One that cannot write the mark says so, and
-keeps trying: with `isolation: takeover` its bare promise is enough, as silence would be.
+One whose replicator is about to start waits for it. One that cannot write the mark, or whose
+replicator hangs over it, says so and keeps trying: with `isolation: takeover` its bare promise is
+enough, as silence would be.
 """
 
 from telamon.mirror.lineage import DataState, ReplicatorRole, Source, compare
@@ -112,6 +113,8 @@ def answer_outdate_request(turn: Turn) -> None:
     if _can_be_marked(state):
         if turn.may_begin_aside and state.lineage is not None:
             turn.begin_aside(Outdate(state.lineage.generation))
+        elif _is_overdue(state) and state.outdated_for != asked:
+            _promise(turn, asked, "its replicator does not end it, as when a disk hangs")
     elif not _is_about_to_run(state):
         # Nothing to mark, or stopped: not current, it will not promote itself unasked.
         turn.set(outdated_for=asked, outdate_refusal="")
@@ -132,8 +135,21 @@ def marking_failed(turn: Turn, reason: str) -> None:
     heard = turn.state.heard
     asked = heard is not None and heard.outdate_request
     if asked and turn.state.aside_attempts >= MARK_ATTEMPTS:
-        refusal = f"{turn.state.settings.node} cannot mark its data Outdated: {reason}"
-        turn.set(outdated_for=Answered(turn.state.peer.boot_id, asked), outdate_refusal=refusal)
+        _promise(turn, Answered(turn.state.peer.boot_id, asked), reason)
+
+
+def _promise(turn: Turn, asked: Answered, reason: str) -> None:
+    refusal = f"{turn.state.settings.node} cannot mark its data Outdated: {reason}"
+    turn.set(outdated_for=asked, outdate_refusal=refusal)
+
+
+def _is_overdue(state: RoleState) -> bool:
+    """The mark under way takes longer than silence would take to count."""
+    return (
+        state.aside is not None
+        and isinstance(state.aside.operation, Outdate)
+        and state.now_ms >= state.aside.began_ms + state.settings.lost_after_ms
+    )
 
 
 def _is_about_to_run(state: RoleState) -> bool:

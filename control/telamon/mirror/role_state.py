@@ -57,6 +57,7 @@ class Running:
     serial: int
     operation: Operation
     deadline_ms: int
+    began_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ class Turn:
         timeout_ms = self._timeout_ms(operation)
         self.set(next_serial=serial + 1)
         self.actions.append(Perform(serial, operation, timeout_ms))
-        return Running(serial, operation, self.state.now_ms + timeout_ms + CANCEL_MARGIN_MS)
+        now_ms = self.state.now_ms
+        return Running(serial, operation, now_ms + timeout_ms + CANCEL_MARGIN_MS, now_ms)
 
     def _timeout_ms(self, operation: Operation) -> int:
         settings = self.state.settings

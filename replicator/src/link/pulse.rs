@@ -19,11 +19,13 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Calls `beat` and keeps the peer from giving `channel` up, eight times in every `peer_timeout`.
+    /// Calls `beat` and keeps the peer from giving `channel` up, eight times in every `peer_timeout`. Calls `outlived` if the pulse
+    /// is not dropped within a `peer_timeout` of the connection's end: then the session's own thread hangs.
     pub fn start(
         channel: Arc<Channel>,
         peer_timeout: Duration,
         mut beat: impl FnMut() + Send + 'static,
+        outlived: impl FnOnce() + Send + 'static,
     ) -> io::Result<Pulse> {
         let (stop, stopped) = mpsc::channel();
         let interval = peer_timeout / BEATS;
@@ -32,6 +34,9 @@ impl Pulse {
                 beat();
                 if channel.idle() >= interval && channel.send_control(&Control::Keepalive).is_err()
                 {
+                    if stopped.recv_timeout(peer_timeout) == Err(RecvTimeoutError::Timeout) {
+                        outlived();
+                    }
                     return;
                 }
             }

@@ -55,7 +55,7 @@ impl Call {
         }
         channel.set_timeout(peer_timeout)?;
         Ok(Call {
-            _pulse: Pulse::start(channel.clone(), peer_timeout, || {})?,
+            _pulse: Pulse::start(channel.clone(), peer_timeout, || {}, || {})?,
             channel,
             inbox,
             primary,

@@ -146,6 +146,10 @@ fn a_secondary_whose_disk_hangs_is_given_up() {
             let reason = status["link_reason"].as_str().unwrap();
             status["commits"] == "waiting" && reason.contains("applied nothing for 1500 ms")
         });
+        cluster.n2.until("aware of it", |status| {
+            let reason = status["link_reason"].as_str().unwrap();
+            status["link"] == "connecting" && reason.contains("look at this node's disk")
+        });
         cluster.n1.call("grant", json!({}));
         writer.join().unwrap();
         drop(frozen);

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from telamon.farm.linger import lingering
+from telamon.farm.linger import joined, lingering
 from telamon.farm.message import Offer, Status, View
 from telamon.farm.table import Member, Table
 from telamon.farm.view_state import Peer, Settings, State, initial
@@ -68,3 +68,18 @@ def test_a_node_that_is_heard_again_speaks_for_itself() -> None:
     back = replace(alone(), peers={OTHER: heard(OTHER)})
     assert lingering({OTHER: 5}, alone(), back, NOBODY_GONE) == {}
     assert lingering({OTHER: 5}, alone(), alone(), NOBODY_GONE) == {OTHER: 5}
+
+
+def test_what_a_node_had_ready_to_send_when_it_was_stopped_frees_nothing() -> None:
+    """It was taken out of view 2 meanwhile; its next word knows that."""
+    gone = replace(alone(), epoch=2)
+    stale, fresh = (
+        replace(gone, peers={OTHER: replace(heard(OTHER), status=status)})
+        for status in (
+            replace(heard(OTHER).status, epoch=1),
+            replace(heard(OTHER).status, epoch=2),
+        )
+    )
+    assert lingering({OTHER: 5}, gone, stale, NOBODY_GONE) == {OTHER: 5}
+    assert lingering({OTHER: 5}, gone, fresh, NOBODY_GONE) == {}
+    assert joined({OTHER: 5}, {OTHER: 2, ME: 1}) == {OTHER: 7, ME: 1}

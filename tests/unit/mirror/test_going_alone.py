@@ -268,13 +268,26 @@ def test_a_mark_that_fails_is_no_mark_until_a_promise_must_do() -> None:
     for _ in range(MARK_ATTEMPTS - 1):
         node.failed(Outdate, "no space left")
         assert node.state.outdated_for is None
-        node.wait(5_000)
+        while node.state.aside is None:
+            node.wait(200)
     node.failed(Outdate, "no space left")
     assert node.state.outdated_for == ANSWER
     assert node.state.outdate_refusal == "n1 cannot mark its data Outdated: no space left"
     # It goes on trying, and takes the refusal back once the mark is there.
     node.wait(6_000).status(lineage=outdated(IN_STEP)).done(Outdate)
     assert node.state.outdate_refusal == ""
+
+
+def test_a_mark_that_does_not_end_becomes_a_promise_when_silence_would_count() -> None:
+    node = following().told(ASKS)
+    node.wait(SETTINGS.lost_after_ms - 200)
+    assert node.state.outdated_for is None and not node.state.is_current
+    node.wait(200)
+    assert node.state.outdated_for == ANSWER
+    assert "n1 cannot mark its data Outdated" in node.state.outdate_refusal
+    # Its late end is worth as much as an early one.
+    node.status(lineage=outdated(IN_STEP)).done(Outdate)
+    assert node.state.outdated_for == ANSWER and node.state.outdate_refusal == ""
 
 
 def test_a_refused_grant_is_not_hammered_but_tried_when_the_facts_change() -> None:

@@ -13,6 +13,7 @@ from telamon.agent.farm.traffic import FarmTraffic
 from telamon.agent.farm.view import ViewChange
 from telamon.errors import InvalidError, NotFoundError, RefusedError, TelamonError
 from telamon.farm.hash import BUCKETS
+from telamon.farm.linger import joined
 from telamon.farm.table import NOBODY
 from telamon.mirror.report import Readiness
 from telamon.net.addresses import assigned_addresses
@@ -182,7 +183,7 @@ def _explained(
     state = view.state
     number = state.table.owner[bucket] if state.view and state.table else NOBODY
     me, bit = state.settings.self_number, 1 << bucket
-    holders = {**view.lingering, **state.holders}
+    holders = joined(view.lingering, state.holders)
     previous = min((n for n, held in holders.items() if held & bit), default=NOBODY)
     if number == NOBODY:
         reason = "no member of the view serves"

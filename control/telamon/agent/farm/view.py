@@ -22,7 +22,7 @@ from telamon.errors import TelamonError
 from telamon.farm import view
 from telamon.farm.image import render
 from telamon.farm.layout import TableImage
-from telamon.farm.linger import lingering
+from telamon.farm.linger import joined, lingering
 from telamon.farm.message import Goodbye, Message, Offer, Status
 from telamon.farm.view_state import (
     Action,
@@ -227,7 +227,7 @@ class ViewChange:
         self._outlets.send(to, message)
 
     async def _show(self) -> None:
-        shown = replace(self.state, holders={**self.lingering, **self.state.holders})
+        shown = replace(self.state, holders=joined(self.lingering, self.state.holders))
         if self._is_large:
             image = await asyncio.to_thread(render, shown, self._seed)
         else:

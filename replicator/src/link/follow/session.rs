@@ -55,8 +55,7 @@ impl Caller {
             LinkState::Live
         };
         self.events.link(state, "");
-        let pulse = Pulse::start(session.channel.clone(), self.settings.peer_timeout, || {});
-        let _pulse = match pulse {
+        let _pulse = match self.pulse(&session) {
             Ok(pulse) => pulse,
             Err(error) => return error.into(),
         };
@@ -74,6 +73,20 @@ impl Caller {
                 };
             }
         }
+    }
+
+    /// Says so if the session ends and this thread does not notice, because the disk does not answer it.
+    fn pulse(&self, session: &Session) -> std::io::Result<Pulse> {
+        let (events, peer) = (self.events.clone(), self.settings.peer.clone());
+        let outlived = move || {
+            let reason = format!(
+                "the session with {peer} has ended while a change or a flush is under way that does not end: look at this node's disk"
+            );
+            tracing::error!("{reason}");
+            events.link(LinkState::Connecting, &reason);
+        };
+        let timeout = self.settings.peer_timeout;
+        Pulse::start(session.channel.clone(), timeout, || {}, outlived)
     }
 
     /// Acts on every frame that is there, then flushes, acknowledges and asks.

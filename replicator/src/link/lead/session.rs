@@ -167,7 +167,7 @@ impl Leader {
         let shipper = self.shipper.clone();
         // What was appended without a flush goes out with the next beat at the latest.
         let beat = move || shipper.flush();
-        Pulse::start(channel.clone(), self.settings.peer_timeout, beat)
+        Pulse::start(channel.clone(), self.settings.peer_timeout, beat, || {})
     }
 
     /// The peer has asked for everything and got it. False if the session is over.

@@ -66,6 +66,7 @@ impl Leader {
             channel.clone(),
             self.settings.peer_timeout,
             || {},
+            || {},
         )?)
     }
 }
