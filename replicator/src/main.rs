@@ -17,6 +17,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 fn main() -> Result<()> {
     let path = socket_path()?;
+    // Before any thread begins: each has the mask of the one that started it.
+    let termination = Termination::block().context("cannot take signals")?;
     let filter = EnvFilter::try_from_env("TELAMON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // Off the data path: a log on a disk that is full or hangs must hold nothing up. What does not fit is dropped.
     let (log, _rest) = tracing_appender::non_blocking(std::io::stderr());
@@ -27,7 +29,6 @@ fn main() -> Result<()> {
         .log_internal_errors(false)
         .with_env_filter(filter)
         .init();
-    let termination = Termination::block().context("cannot take signals")?;
     let server = Server::bind(&path)?;
     // Objects get exactly the mode that the log says.
     rustix::process::umask(Mode::empty());

@@ -33,7 +33,9 @@ from telamon.errors import (
     UnreachableError,
 )
 
-LIMIT_S = 90.0
+QUESTION_LIMIT_S = 15.0
+"""The agent answers from memory, and waits for others shorter than this."""
+ORDER_LIMIT_S = 90.0
 OK = range(200, 300)
 M = TypeVar("M", bound=ApiModel)
 
@@ -61,7 +63,7 @@ class Agent:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def status(self, limit_s: float = LIMIT_S) -> Status:
+    def status(self, limit_s: float | None = None) -> Status:
         """Everything, as far as the agent reaches."""
         return self._parse(Status, self._ask("GET", "/v1/status", limit_s=limit_s))
 
@@ -106,7 +108,7 @@ class Agent:
         query = {"limit": str(limit), "follow": str(follow).lower()}
         if module is not None:
             query["module"] = module
-        connection = _UnixConnection(self._path, None if follow else LIMIT_S)
+        connection = _UnixConnection(self._path, None if follow else QUESTION_LIMIT_S)
         try:
             answer = self._send(connection, "GET", f"/v1/events?{urlencode(query)}")
             for line in answer:
@@ -123,8 +125,9 @@ class Agent:
         body: bytes | None = None,
         content_type: str = "application/json",
         *,
-        limit_s: float = LIMIT_S,
+        limit_s: float | None = None,
     ) -> bytes:
+        limit_s = limit_s or (QUESTION_LIMIT_S if method == "GET" else ORDER_LIMIT_S)
         connection = _UnixConnection(self._path, limit_s)
         try:
             return self._send(connection, method, path, body, content_type).read()
@@ -163,6 +166,12 @@ class Agent:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return UnreachableError(
                 f"no agent answers on {self._path}: start it with `systemctl start telamond`"
+            )
+        if isinstance(error, TimeoutError):
+            return UnreachableError(
+                f"the agent on {self._path} does not answer: it hangs, as when its disk does, or is"
+                " overloaded; its log is in `journalctl -u telamond`, and `systemctl restart"
+                " telamond` touches no application"
             )
         return UnreachableError(
             f"the agent on {self._path} broke off ({type(error).__name__} {error}): see its log "

@@ -20,7 +20,6 @@ app = group("farm", "Look at farms, find the node of a client, drain nodes.")
 
 app.command()(trace)
 
-AGENT_LIMIT_S = 15.0
 """An agent that does not answer in that time hangs, and `detach` is what cures its host."""
 
 Module = Annotated[
@@ -136,7 +135,7 @@ def detach(
 
 def _refuse_under_an_agent(agent: Agent) -> None:
     try:
-        status = agent.status(AGENT_LIMIT_S)
+        status = agent.status()
     except UnreachableError:
         return
     running = [

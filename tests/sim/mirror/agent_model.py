@@ -66,7 +66,6 @@ class Agent:
 
     def __init__(self, host: "Host") -> None:
         self.host, self.world = host, host.world
-        self.born_ms = self.world.now_ms
         self.is_dead = self.is_paused = False
         self._late: list[Event] = []
         self.boot_id = self.world.chance.getrandbits(63) | 1
@@ -233,6 +232,8 @@ class Agent:
                 return chance.randint(50, 800)
             case StartReplicator():
                 return chance.randint(20, 200)
+            case Outdate() if chance.random() < troubles.mark_hangs:
+                return chance.randint(1_000, 40_000)
         return chance.randint(1, 40)
 
     def _perform(self, serial: int, operation: Operation) -> None:

@@ -27,6 +27,7 @@ class Troubles:
     demote_refused: float = 0.0
     grant_refused: float = 0.0
     mark_refused: float = 0.0
+    mark_hangs: float = 0.0
     replicator_fails: float = 0.0
 
 
@@ -56,6 +57,8 @@ class Host:
     application_runs: bool = False
     replicator: Replicator | None = None
     agent: Agent | None = None
+    agent_born_ms: int = 0
+    """When the agent began, also of one that has died: what it ordered may take effect later."""
     remembered: Remember = field(default_factory=lambda: Remember(False, ()))
     marker: Presence = Presence.OFF
     """The agent's note on whether the application runs; in /run, so it ends with the host."""
@@ -82,6 +85,7 @@ class Host:
     def start_agent(self) -> None:
         if self.is_on and self.agent is None:
             self.agent = Agent(self)
+            self.agent_born_ms = self.world.now_ms
 
     def kill_agent(self) -> None:
         if self.agent is not None:

@@ -109,16 +109,16 @@ class Oracle:
         excuse, unless it had gone alone before, so that the lineages are split already. Once the
         split was seen, the losing side is marked Outdated, and kept; while the other side is
         stopped and its agent began anew, nobody can see it."""
-        agent, replicator = self.hosts[host].agent, self.hosts[host].replicator
+        replicator = self.hosts[host].replicator
         ours, theirs = (self.hosts[name].disk.lineage for name in (host, other(host)))
-        if not commit.alone or commit.host == host or agent is None or replicator is None:
+        if not commit.alone or commit.host == host or replicator is None:
             return False
         is_split = compare(ours, theirs).relation is Relation.SPLIT_BRAIN
         peer_agent = self.hosts[other(host)].agent
         is_unknown = peer_agent is None or peer_agent.state.lineage is None
         if is_split and (is_unknown or theirs.data_state is DataState.OUTDATED):
             return True
-        born_ms = min(agent.born_ms, replicator.born_ms)
+        born_ms = min(self.hosts[host].agent_born_ms, replicator.born_ms)
         lived_through = born_ms < commit.at_ms and commit.parted_for_ms >= PARTED_MS
         return (is_split or lived_through) and not self._were_connected_since(commit.at_ms)
 

@@ -288,6 +288,7 @@ class Schedule:
                 "demote_refused",
                 "grant_refused",
                 "mark_refused",
+                "mark_hangs",
                 "replicator_fails",
             )
         )

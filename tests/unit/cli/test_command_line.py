@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from telamon.cli import agent as cli_agent
 from telamon.cli.exits import HELP, Exit
+from telamon.errors import UnreachableError
 
 MODULE = """\
 module: db
@@ -116,6 +118,17 @@ def test_without_an_agent_every_command_says_how_to_start_it(
     assert "systemctl start telamond" in refused.stderr
     fault = json.loads(_telamon(tmp_path, *words, "--json").stdout)
     assert fault["code"] == "unreachable"
+
+
+def test_an_agent_that_hangs_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_agent, "QUESTION_LIMIT_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as hangs:
+        hangs.bind(str(tmp_path / "agent.sock"))
+        hangs.listen()
+        with pytest.raises(UnreachableError, match=r"it hangs, .*systemctl restart telamond"):
+            cli_agent.Agent(tmp_path / "agent.sock").status()
 
 
 def test_who_may_not_use_the_socket_is_told_how() -> None:
