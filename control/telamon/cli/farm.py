@@ -20,8 +20,6 @@ app = group("farm", "Look at farms, find the node of a client, drain nodes.")
 
 app.command()(trace)
 
-"""An agent that does not answer in that time hangs, and `detach` is what cures its host."""
-
 Module = Annotated[
     str | None,
     typer.Option(
@@ -137,7 +135,7 @@ def _refuse_under_an_agent(agent: Agent) -> None:
     try:
         status = agent.status()
     except UnreachableError:
-        return
+        return  # there is none, or it hangs, and then this is what cures its host
     running = [
         name
         for name, module in status.modules.items()

@@ -45,7 +45,7 @@ pub enum LinkError {
     Closed,
     #[error("the peer said nothing for {} ms", .0.as_millis())]
     Silent(Duration),
-    #[error("the peer lives, but applied nothing for {} ms", .0.as_millis())]
+    #[error("the peer lives, but neither applied nor flushed anything for {} ms", .0.as_millis())]
     Stuck(Duration),
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),

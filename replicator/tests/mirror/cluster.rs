@@ -328,14 +328,19 @@ impl Cluster {
     /// n1 primary, n2 brought up and live.
     pub fn live(settings: &Value) -> Cluster {
         let mut cluster = Cluster::new(settings);
-        cluster.n1.start();
-        cluster.n2.start();
-        cluster.n1.call("promote", json!({"force": true}));
-        cluster.n1.call("grant", json!({}));
-        cluster.n2.call("connect", json!({}));
-        cluster.n1.until_link("live");
-        cluster.n2.until_link("live");
+        cluster.bring_up();
         cluster
+    }
+
+    /// Starts both: n1 primary, n2 brought up and live.
+    pub fn bring_up(&mut self) {
+        self.n1.start();
+        self.n2.start();
+        self.n1.call("promote", json!({"force": true}));
+        self.n1.call("grant", json!({}));
+        self.n2.call("connect", json!({}));
+        self.n1.until_link("live");
+        self.n2.until_link("live");
     }
 }
 

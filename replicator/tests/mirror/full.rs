@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::tree;
@@ -60,25 +60,26 @@ impl Drop for SmallDisk {
     }
 }
 
-#[test]
-fn a_full_secondary_says_so_and_returns_when_there_is_room() {
-    let mut cluster = Cluster::new(&json!({}));
+/// A cluster whose n2 has its data on a disk of its own.
+fn with_small_disk(settings: &Value, megabytes: u64) -> (Cluster, SmallDisk) {
+    let mut cluster = Cluster::new(settings);
     let disk = cluster.n2.home.join("disk");
     std::fs::create_dir(&disk).unwrap();
-    let _small = SmallDisk::mount(&cluster.n2.home.join("image"), &disk, 64);
-    let ballast = disk.join("ballast");
+    let small = SmallDisk::mount(&cluster.n2.home.join("image"), &disk, megabytes);
     cluster.n2.data = disk.join("data");
     std::fs::create_dir(&cluster.n2.data).unwrap();
     let directories = json!([{"path": cluster.n2.data}]);
     cluster.n2.configure("directories", directories);
+    (cluster, small)
+}
+
+#[test]
+fn a_full_secondary_says_so_and_returns_when_there_is_room() {
+    let (mut cluster, small) = with_small_disk(&json!({}), 64);
+    let ballast = small.0.join("ballast");
     std::fs::write(&ballast, vec![1; 30 << 20]).unwrap();
 
-    cluster.n1.start();
-    cluster.n2.start();
-    cluster.n1.call("promote", json!({"force": true}));
-    cluster.n1.call("grant", json!({}));
-    cluster.n2.call("connect", json!({}));
-    cluster.n1.until_link("live");
+    cluster.bring_up();
 
     let path = cluster.n1.data.join("large");
     let writer = std::thread::spawn(move || {
@@ -120,20 +121,8 @@ fn a_full_secondary_says_so_and_returns_when_there_is_room() {
 #[test]
 fn a_secondary_whose_disk_hangs_is_given_up() {
     for megabytes in [1, 40] {
-        let mut cluster = Cluster::new(&json!({"peer_timeout_ms": 300}));
-        let disk = cluster.n2.home.join("disk");
-        std::fs::create_dir(&disk).unwrap();
-        let small = SmallDisk::mount(&cluster.n2.home.join("image"), &disk, 200);
-        cluster.n2.data = disk.join("data");
-        std::fs::create_dir(&cluster.n2.data).unwrap();
-        let directories = json!([{"path": cluster.n2.data}]);
-        cluster.n2.configure("directories", directories);
-        cluster.n1.start();
-        cluster.n2.start();
-        cluster.n1.call("promote", json!({"force": true}));
-        cluster.n1.call("grant", json!({}));
-        cluster.n2.call("connect", json!({}));
-        cluster.n1.until_link("live");
+        let (mut cluster, small) = with_small_disk(&json!({"peer_timeout_ms": 300}), 200);
+        cluster.bring_up();
 
         let frozen = small.freeze();
         let path = cluster.n1.data.join("large");
@@ -144,7 +133,7 @@ fn a_secondary_whose_disk_hangs_is_given_up() {
         });
         cluster.n1.until("given up", |status| {
             let reason = status["link_reason"].as_str().unwrap();
-            status["commits"] == "waiting" && reason.contains("applied nothing for 1500 ms")
+            status["commits"] == "waiting" && reason.contains("flushed anything for 1500 ms")
         });
         cluster.n2.until("aware of it", |status| {
             let reason = status["link_reason"].as_str().unwrap();

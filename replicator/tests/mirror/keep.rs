@@ -21,13 +21,7 @@ fn apart(
 ) -> Cluster {
     let mut cluster = Cluster::new(settings);
     common(&cluster.n1.data);
-    cluster.n1.start();
-    cluster.n2.start();
-    cluster.n1.call("promote", json!({"force": true}));
-    cluster.n1.call("grant", json!({}));
-    cluster.n2.call("connect", json!({}));
-    cluster.n1.until_link("live");
-    cluster.n2.until_link("live");
+    cluster.bring_up();
     cluster.n2.call("disconnect", json!({}));
     cluster.n1.until_commits("waiting");
     cluster.n1.call("grant", json!({}));

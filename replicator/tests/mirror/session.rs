@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -85,6 +86,15 @@ fn a_swap_needs_no_comparison_and_no_generation() {
     tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
 }
 
+/// n2 goes on after a stop, and is brought up to date.
+fn awake_and_equal(cluster: &mut Cluster) {
+    cluster.n2.signal(rustix::process::Signal::CONT);
+    cluster.n1.until_link("live");
+    cluster.n2.until_link("live");
+    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
+    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+}
+
 #[test]
 fn commits_wait_for_a_lost_secondary_until_granted() {
     let mut cluster = Cluster::live(&json!({"peer_timeout_ms": 500}));
@@ -109,11 +119,7 @@ fn commits_wait_for_a_lost_secondary_until_granted() {
     assert_eq!(lineage["peer_generation"], before);
     assert_ne!(lineage["generation"], before);
     // What the secondary has is older, and it does not know it yet: the next session compares.
-    cluster.n2.signal(rustix::process::Signal::CONT);
-    cluster.n1.until_link("live");
-    cluster.n2.until_link("live");
-    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
-    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+    awake_and_equal(&mut cluster);
 }
 
 /// What waits in the sockets must not keep the session of a peer that is silent alive.
@@ -130,11 +136,34 @@ fn a_frozen_secondary_is_given_up_with_full_sockets() {
     cluster.n1.until_commits("waiting");
     cluster.n1.call("grant", json!({}));
     writer.join().unwrap();
-    cluster.n2.signal(rustix::process::Signal::CONT);
-    cluster.n1.until_link("live");
-    cluster.n2.until_link("live");
-    cluster.n1.call("demote", json!({"timeout_ms": 10_000}));
-    tree::assert_equal(&cluster.n1.data, &cluster.n2.data);
+    awake_and_equal(&mut cluster);
+}
+
+/// With nothing to wait for, a peer that does nothing is as it should be.
+#[test]
+fn a_session_at_rest_lasts() {
+    for acknowledge in ["disk", "memory"] {
+        let settings = json!({"peer_timeout_ms": 200, "acknowledge": acknowledge});
+        let mut cluster = Cluster::live(&settings);
+        let committing = [1, 2, 3].map(|number| {
+            let path = cluster.n1.data.join(format!("file{number}"));
+            std::thread::spawn(move || {
+                let mut file = File::create(path).unwrap();
+                for _ in 0..100 {
+                    file.write_all(b"content").unwrap();
+                    file.sync_data().unwrap();
+                }
+            })
+        });
+        for thread in committing {
+            thread.join().unwrap();
+        }
+        std::fs::write(cluster.n1.data.join("unsynced"), "content").unwrap();
+        // Twice as long as callers may wait for a peer that stands still.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(cluster.n1.status()["link"], "live");
+        assert!(!cluster.n1.log().contains("session ended"), "{acknowledge}");
+    }
 }
 
 /// More commits wait for the peer than there may be threads, and others are served all the same.

@@ -17,22 +17,22 @@ use crate::record::Lsn;
 use crate::resync::{REQUESTS_MAX, Request, Source};
 use crate::wire::{Closing, Control, Frame, Refusal, StartMode};
 
-/// So many `peer_timeout`s may a peer that lives apply nothing while callers wait for it.
+/// So many `peer_timeout`s may a peer that lives apply and flush nothing while callers wait for it.
 const STUCK_TIMEOUTS: u32 = 5;
 
-/// Whether the peer applies what callers wait for, as seen by the thread that hears it: no other is sure never to wait for the peer.
+/// Whether the peer gets on with what callers wait for, as seen by the thread that hears it: no other is sure never to wait for the peer.
 struct Progress {
-    /// `None` while nobody waits.
-    applied: Option<Lsn>,
+    /// What the peer applied and flushed; `None` while nobody waits.
+    reached: Option<(Lsn, Lsn)>,
     since: Instant,
 }
 
 impl Progress {
-    /// How long callers have been waiting for the entry behind `applied`; zero while nobody waits.
-    fn stands_still(&mut self, applied: Option<Lsn>, now: Instant) -> Duration {
-        if applied.is_none() || applied != self.applied {
+    /// How long callers have been waiting for more than `reached`; zero while nobody waits.
+    fn stands_still(&mut self, reached: Option<(Lsn, Lsn)>, now: Instant) -> Duration {
+        if reached.is_none() || reached != self.reached {
             *self = Progress {
-                applied,
+                reached,
                 since: now,
             };
         }
@@ -93,7 +93,7 @@ impl Leader {
         }
         let limit = self.settings.peer_timeout * STUCK_TIMEOUTS;
         let mut progress = Progress {
-            applied: None,
+            reached: None,
             since: Instant::now(),
         };
         loop {
@@ -243,19 +243,21 @@ mod tests {
     fn only_a_position_that_callers_wait_behind_can_stand_still() {
         let start = Instant::now();
         let mut progress = Progress {
-            applied: None,
+            reached: None,
             since: start,
         };
-        let mut after = |seconds, applied: Option<u64>| {
+        let mut after = |seconds, reached: Option<(u64, u64)>| {
             let now = start + Duration::from_secs(seconds);
-            progress.stands_still(applied.map(Lsn), now).as_secs()
+            let reached = reached.map(|(applied, durable)| (Lsn(applied), Lsn(durable)));
+            progress.stands_still(reached, now).as_secs()
         };
         assert_eq!(after(10, None), 0);
-        assert_eq!(after(20, Some(7)), 0);
-        assert_eq!(after(25, Some(7)), 5);
-        assert_eq!(after(30, Some(8)), 0);
-        assert_eq!(after(33, Some(8)), 3);
+        assert_eq!(after(20, Some((7, 7))), 0);
+        assert_eq!(after(25, Some((7, 7))), 5);
+        assert_eq!(after(30, Some((8, 7))), 0);
+        assert_eq!(after(33, Some((8, 7))), 3);
+        assert_eq!(after(35, Some((8, 8))), 0);
         assert_eq!(after(40, None), 0);
-        assert_eq!(after(50, Some(8)), 0);
+        assert_eq!(after(50, Some((8, 8))), 0);
     }
 }

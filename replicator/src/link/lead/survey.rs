@@ -15,19 +15,16 @@ use crate::wire::{Control, Hello, Start, StartMode};
 impl Leader {
     /// Answers until the secondary has seen enough. One survey at a time: a newer one ends the older.
     pub(super) fn show(&self, channel: &Arc<Channel>, inbox: &mut Inbox, hello: &Hello) {
-        let end = match self.begin_survey(channel, hello) {
+        let (end, pulse) = match self.begin_survey(channel, hello) {
             Ok(pulse) => {
                 let (trees, shipper) = (self.trees.clone(), self.shipper.clone());
                 let end = Answerer::new(channel.clone(), trees, shipper).serve(inbox);
-                channel.close();
-                drop(pulse);
-                end
+                (end, Some(pulse))
             }
-            Err(error) => {
-                channel.close();
-                error
-            }
+            Err(error) => (error, None),
         };
+        channel.close();
+        drop(pulse);
         tracing::info!("survey by {} ended: {end}", self.settings.peer);
         let mut admission = locked(&self.admission);
         if admission

@@ -144,16 +144,16 @@ impl Shipper {
         }
     }
 
-    /// The last entry that the peer applied, while callers wait for a later one or for room.
+    /// How far the peer applied and flushed, while callers wait for more of what the module wants, or for room.
     #[must_use]
-    pub fn awaited_behind(&self) -> Option<Lsn> {
+    pub fn awaited_behind(&self) -> Option<(Lsn, Lsn)> {
         let state = locked(&self.state);
         let is_awaited = match state.mode {
-            Mode::Live => state.applied < state.queue.last(),
+            Mode::Live => state.bound(self.limits.wants_durable) <= state.queue.last().0,
             Mode::Resync { .. } => state.queue.held_bytes() >= self.limits.queue_bytes,
             Mode::Buffering | Mode::Waiting | Mode::Alone | Mode::Closed => false,
         };
-        is_awaited.then_some(state.applied)
+        is_awaited.then_some((state.applied, state.durable))
     }
 
     #[must_use]
@@ -333,6 +333,21 @@ mod tests {
         for mode in [Mode::Resync { alone: false }, Mode::Closed] {
             assert_eq!(bounds(mode), [0, 0], "{mode:?}");
         }
+    }
+
+    #[test]
+    fn what_is_applied_and_not_flushed_is_awaited_still() {
+        let shipper = shipper();
+        let lsn = shipper.append(&SYNC);
+        let awaited = |applied, durable| {
+            let mut state = locked(&shipper.state);
+            (state.mode, state.applied, state.durable) = (Mode::Live, applied, durable);
+            drop(state);
+            shipper.awaited_behind()
+        };
+        assert_eq!(awaited(Lsn(0), Lsn(0)), Some((Lsn(0), Lsn(0))));
+        assert_eq!(awaited(lsn, Lsn(0)), Some((lsn, Lsn(0))));
+        assert_eq!(awaited(lsn, lsn), None);
     }
 
     #[test]
